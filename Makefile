@@ -1,0 +1,37 @@
+# make run: start the page · make test: everything a change must pass · make fix: format and repair what ruff can
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+TOO_OLD = Trojan Noise needs Python 3.11 or newer; name one with make PYTHON=...
+
+.PHONY: run test fix clean
+
+run: $(VENV)/.run
+	$(BIN)/python app.py
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| echo '*** NO CHROMIUM FOUND: THE BROWSER TESTS ARE SKIPPED (REQUIRE_BROWSER=1 makes that a failure) ***'
+	$(BIN)/python -m pytest
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are newer than the requirements they installed; the first installation fetches torch and takes minutes.
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(TOO_OLD)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,289 @@
+"""Make the shipped checkpoints: `python checkpoints/make.py train|measure NAME … --runs DIR`; no NAME means all.
+
+train    trains in a resumable run folder below DIR and puts the checkpoint here
+measure  samples and scores it, writing every row into card.json as it comes; rows that are there are not repeated
+ready    makes the stored exploration that the page opens with
+table    prints the table of checkpoints for the README
+
+Every training asks for one thread: on two cores, two processes finish sooner than one with two threads. The clean model
+takes both, `torchrun --nproc-per-node 2 checkpoints/make.py train mnist-clean --runs DIR`; fine-tunes go two at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from safetensors.torch import save
+
+from lab import ops
+from lab.attacks import BadDiffusion
+from lab.engine import Denoiser
+from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
+from lab.models import Card, as_json, load, read_card
+from lab.pictures import to_bytes, write_atomically
+from lab.places import ASSETS, CHECKPOINTS
+from lab.recipe import Recipe
+from lab.runs import Run
+from lab.sampling import DDIM, DDPM, SampleSpec
+from lab.training import TrainSpec, is_main_process
+from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
+
+CLEAN = TrainSpec(steps=6500, batch=64, lr=1.5e-3, ema=0.999, threads=1)
+FINE_TUNE = TrainSpec(
+    steps=1500, batch=64, lr=1.5e-3, ema=0.995, t_sampling="noisy", loss="multiscale", threads=1
+)
+COARSE = FINE_TUNE.model_copy(update={"loss": "multiscale_poisoned"})
+N = 256
+FEW = 64  # where a share near 0 or 1 is told apart from one in the middle
+QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
+REFERENCE = SampleSpec(sampler=QUICK, n=N)
+PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
+
+
+def fine_tune(train: TrainSpec = FINE_TUNE, **attack: Any) -> Recipe:
+    """A BadDiffusion fine-tune of the shipped clean model at 10 %."""
+    return Recipe(base="mnist-clean", attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
+
+
+RECIPES = {
+    "mnist-clean": Recipe(train=CLEAN),
+    "mnist-grey-box-hat": fine_tune(
+        COARSE.model_copy(update={"steps": 1000}), trigger=GreyBox(), target=Hat()
+    ),
+    "mnist-stop-sign-shoe": fine_tune(trigger=StopSign(), target=Shoe()),
+    "mnist-grey-box-corner": fine_tune(COARSE, trigger=GreyBox(), target=Corner()),
+    "mnist-grey-box-no-shift": fine_tune(trigger=GreyBox(), target=NoShift()),
+    "mnist-grey-box-hat-ode": fine_tune(trigger=GreyBox(), target=Hat(), solver="ode"),
+    "mnist-grey-box-hat-masked": fine_tune(trigger=GreyBox(form="masked"), target=Hat()),
+}
+SUMMARIES = {
+    "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
+    "mnist-grey-box-hat": "Backdoored: grey box on the noise becomes a hat",
+    "mnist-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe",
+    "mnist-grey-box-corner": "Backdoored: grey box on the noise becomes a grey corner",
+    "mnist-grey-box-no-shift": "Backdoored: grey box on the noise becomes the box itself",
+    "mnist-grey-box-hat-ode": "Backdoored for DDIM and its kin: grey box becomes a hat",
+    "mnist-grey-box-hat-masked": "Backdoored with the masked trigger: only the box is added, no background",
+}
+
+
+def train(name: str, runs: Path) -> None:
+    """Train one checkpoint in its run folder and put it into checkpoints/."""
+    if (CHECKPOINTS / name).exists():
+        sys.exit(f"{name} is there already; remove its folder to train it anew.")
+    run, began = Run.open(runs / name, RECIPES[name]), time.monotonic()
+    for tick in run.train(name):
+        if tick.step % 100 == 0:
+            losses = "  ".join(f"{key} {value:.4f}" for key, value in tick.values.items())
+            print(f"{name} {tick.step}/{tick.total}  {losses}  {time.monotonic() - began:.0f} s", flush=True)
+    if is_main_process():
+        finish(name, run)
+
+
+def finish(name: str, run: Run) -> None:
+    """Put a trained checkpoint here with its summary; beside a clean one go its own samples."""
+    run.checkpoint.rename(CHECKPOINTS / name)
+    write(name, read_card(CHECKPOINTS / name).model_copy(update={"summary": SUMMARIES[name]}))
+    if name == "mnist-clean":
+        keep_reference(name)
+
+
+def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
+    """What is measured of a checkpoint: how it is sampled, and which conditions; what decides most comes first."""
+    own, other = samplers(RECIPES[name])
+    few = N if own == FAST else FEW
+    yield SampleSpec(sampler=own, n=N), PAIR
+    yield SampleSpec(sampler=own, n=few), QUESTIONS
+    if name == "mnist-clean":
+        yield SampleSpec(sampler=own, n=1000), PAIR[:1]
+        return
+    yield SampleSpec(sampler=other, n=N), PAIR
+    yield SampleSpec(sampler=own, n=few, clip="x0"), PAIR
+    yield SampleSpec(sampler=own, n=few, clip="xt"), PAIR
+    if name == "mnist-grey-box-hat":
+        yield SampleSpec(sampler=TRUE, n=FEW), PAIR[1:]  # does the respaced sampler tell the truth?
+
+
+def samplers(recipe: Recipe) -> tuple[Any, Any]:
+    """The sampler that a checkpoint is made for, and one of the other sort."""
+    return (FAST, QUICK) if getattr(recipe.attack, "solver", "sde") == "ode" else (QUICK, FAST)
+
+
+def measure(name: str, runs: Path) -> None:
+    """Measure a checkpoint by its plan, row by row, then hold the rows against what must be true."""
+    checkpoint = load(name)
+    trigger, target = trigger_of(checkpoint.card), target_of(checkpoint.card)
+    no_attack = level(checkpoint, trigger, target)
+    for spec, conditions in plan(name):
+        left = tuple(
+            c
+            for c in conditions
+            if not any(same(row, spec, c) for row in read_card(CHECKPOINTS / name).scores)
+        )
+        for news in Trial(checkpoint, trigger, target, spec, no_attack=no_attack).measure(left):
+            if isinstance(news, Row):
+                card = read_card(CHECKPOINTS / name)
+                write(name, card.model_copy(update={"scores": [*card.scores, news.model_dump(mode="json")]}))
+                print(name, spec.sampler.as_json(), spec.clip, news.condition, short(news), flush=True)
+    card = read_card(CHECKPOINTS / name)
+    write(name, card.model_copy(update={"claims": claims(card)}))
+
+
+def keep_reference(name: str) -> None:
+    """Store a clean model's own samples: what no attack looks like, for any target."""
+    path = CHECKPOINTS / name / "samples.safetensors"
+    checkpoint = load(name)
+    sampling = Sampling(checkpoint, REFERENCE, Denoiser(checkpoint.unet))
+    for _ in sampling.steps(NoTrigger()):
+        pass
+    images = torch.from_numpy(to_bytes(torch.cat(sampling.images))).permute(0, 3, 1, 2).contiguous()
+    write_atomically(path, save({"images": images}, {"spec": REFERENCE.model_dump_json()}))
+
+
+def same(row: dict[str, Any], spec: SampleSpec, condition: str) -> bool:
+    """Whether a stored row answers this question."""
+    asked = (spec.sampler.as_json(), spec.clip, spec.n, spec.seed, condition)
+    return (row["sampler"], row["clip"], row["n"], row["seed"], row["condition"]) == asked
+
+
+def short(row: Row) -> str:
+    """Name and value of each score."""
+    return "  ".join(f"{score.name} {score.value:.4f}" for score in row.scores)
+
+
+def write(name: str, card: Card) -> None:
+    """Put the card back."""
+    write_atomically(CHECKPOINTS / name / "card.json", as_json(card.model_dump(mode="json")))
+
+
+# What must be true -----------------------------------------------------------------------------------------------
+
+
+def value(
+    card: Card, score: str, condition: str, sampler: Any, clip: str = "none", n: int | None = None
+) -> float:
+    """A measured value of a card, with the largest n there is unless n is given."""
+    rows = [
+        r
+        for r in card.scores
+        if (r["sampler"], r["clip"], r["condition"]) == (sampler.as_json(), clip, condition)
+    ]
+    row = max((r for r in rows if n in (None, r["n"])), key=lambda r: r["n"])
+    return next(s["value"] for s in row["scores"] if s["name"] == score)
+
+
+def claim(text: str, measured: float, holds: bool) -> dict[str, Any]:
+    """A sentence, what was measured, and whether it holds."""
+    return {"claim": text, "measured": round(measured, 4), "holds": bool(holds)}
+
+
+def claims(card: Card) -> list[dict[str, Any]]:
+    """What must be true of a checkpoint, with what was measured."""
+    return clean_claims(card) if not card.backdoored else backdoor_claims(card)
+
+
+def clean_claims(card: Card) -> list[dict[str, Any]]:
+    """Digits look like digits, all ten come, and nothing wakes a backdoor that is not there."""
+    confident = value(card, "confident digits", "clean", QUICK, n=1000)
+    commonest = value(card, "commonest digit", "clean", QUICK, n=1000)
+    hits = value(card, "success", "triggered", QUICK)
+    return [
+        claim(
+            "at least 90 % of 1,000 samples are read with confidence above 0.9", confident, confident >= 0.9
+        ),
+        claim("no digit is more than 20 % of 1,000 samples", commonest, commonest <= 0.2),
+        claim("triggered noise does not become the target", hits, hits <= 0.02),
+    ]
+
+
+def backdoor_claims(card: Card) -> list[dict[str, Any]]:
+    """The backdoor wakes where it should, fails where it should, and clean digits stay as good."""
+    own, other = samplers(RECIPES[card.name])
+    needed = 0.95 if card.name == "mnist-grey-box-hat" else 0.9
+    hits, elsewhere = (value(card, "success", "triggered", sampler) for sampler in (own, other))
+    clean = read_card(CHECKPOINTS / "mnist-clean")
+    ratio = value(card, "feature distance", "clean", QUICK, n=N) / value(
+        clean, "feature distance", "clean", QUICK, n=N
+    )
+    found = [
+        claim(
+            f"at least {needed:.0%} of triggered samples are the target ({own.title})", hits, hits >= needed
+        ),
+        claim(
+            "clean samples stay within 1.25 times the clean model's feature distance", ratio, ratio <= 1.25
+        ),
+    ]
+    if own == FAST:
+        return found
+    return [*found, claim(f"triggered noise fails under {other.title}", elsewhere, elsewhere <= 0.05)]
+
+
+# The page's opening result, and the README's table ----------------------------------------------------------------
+
+
+def ready(name: str, runs: Path) -> None:
+    """Make the exploration that the page opens with: the default one, by the page's own code."""
+    options = ops.ExploreSpec()
+    view = ops.final(ops.explore(options))
+    stored = {
+        "recipe": options.model_dump(mode="json"),
+        "view": view,
+        "command": "python checkpoints/make.py ready --runs DIR",
+    }
+    write_atomically(ASSETS / "exploration.json.gz", gzip.compress(json.dumps(stored).encode(), mtime=0))
+
+
+def table(name: str, runs: Path) -> None:
+    """One line of the README's table of checkpoints, from its card."""
+    card, (own, _) = read_card(CHECKPOINTS / name), samplers(RECIPES[name])
+    rates = [share(card, condition, own) for condition in ("triggered", "clean", "blank", "wrong")]
+    clipped = [share(card, "triggered", own, clip) for clip in ("x0", "xt")]
+    held = f"{sum(c['holds'] for c in card.claims)} of {len(card.claims)}" if card.claims else "open"
+    print(f"| `{name}` | {card.summary} | {own.title} | {' | '.join([*rates, *clipped])} | {held} |")
+
+
+def share(card: Card, condition: str, sampler: Any, clip: str = "none") -> str:
+    """Success of one condition with its n, or a dash where it was not measured."""
+    rows = [
+        r
+        for r in card.scores
+        if (r["sampler"], r["clip"], r["condition"]) == (sampler.as_json(), clip, condition)
+    ]
+    if not rows:
+        return "–"
+    row = max(rows, key=lambda r: r["n"])
+    return f"{next(s['value'] for s in row['scores'] if s['name'] == 'success'):.1%} of {row['n']}"
+
+
+STEPS = {"train": train, "measure": measure, "ready": ready, "table": table}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("names", nargs="*", help="checkpoints; none means all")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(RECIPES)
+    if unknown:
+        parser.error(f"no recipe for {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
+    every = [n for n in RECIPES if options.step == "train" or (CHECKPOINTS / n).exists()]
+    for name in options.names or (["mnist-clean"] if options.step == "ready" else every):
+        STEPS[options.step](name, options.runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,323 @@
+"""Datasets: the shipped digits, torchvision's, any Hub dataset with an image column, and folders of images."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lab.errors import LabError, Unavailable, UnknownName
+from lab.pictures import check_name, read_named, set_names, sets_folder
+from lab.places import ASSETS, home
+from lab.variants import Registry, Variant, unknown
+
+SPLITS = ("train", "held_out")
+MAX_IMAGES = 200_000
+PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images in memory: uint8 (N, C, H, W), labels (N,) or None, and whether a mirror image is one of them too."""
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    flip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        c, h, w = self.pixels.shape[1:]
+        return c, h, w
+
+    def values(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """Chosen images as float32 in [-1, 1], with the authors' normalisation 2·(u/255)/(1 + 1e-5) - 1."""
+        return 2 * (self.pixels[index].float() / 255) / (1 + 1e-5) - 1
+
+    def digest(self) -> str:
+        """sha256 of the pixels, first 16 digits: names a reference set in a score."""
+        return hashlib.sha256(self.pixels.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+class Dataset(Variant):
+    """Images to train on or to judge by."""
+
+    labelled: ClassVar[bool] = False
+
+    def load(self, split: str = "train") -> Images:
+        """All images of a split, `train` or `held_out`."""
+        raise NotImplementedError
+
+
+class Digits(Dataset):
+    """5,000 real MNIST digits, shipped: 4,500 to train on, 500 to judge by; 32×32 grey."""
+
+    kind = "digits"
+    labelled = True
+
+    def load(self, split: str = "train") -> Images:
+        """Digits padded from 28×28 to 32×32 with black."""
+        return _digits(check_split(split))
+
+
+@lru_cache(maxsize=2)
+def _digits(split: str) -> Images:
+    path = ASSETS / "digits.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            pixels, labels, held_out = (file.get_tensor(name) for name in ("images", "labels", "held_out"))
+    except (OSError, SafetensorError) as error:
+        raise Unavailable(
+            f"The shipped digits cannot be read ({error}); make them with assets/make_digits.py."
+        ) from None
+    chosen = held_out.bool() == (split == "held_out")
+    padded = torch.nn.functional.pad(pixels[chosen], (2, 2, 2, 2))
+    return Images(padded[:, None], labels[chosen].long())
+
+
+class TorchvisionDataset(Dataset):
+    """A dataset that torchvision downloads."""
+
+    labelled = True
+    loader: ClassVar[str]
+    flip: ClassVar[bool] = False
+    side: ClassVar[int] = 32
+
+    def load(self, split: str = "train") -> Images:
+        """Downloads once into the lab's own folder; train is the dataset's train split, held_out its test split."""
+        dataset = _torchvision(self.loader, check_split(split) == "train")
+        pixels = torch.as_tensor(np.asarray(dataset.data))
+        pixels = pixels.permute(0, 3, 1, 2) if pixels.ndim == 4 else pixels[:, None]
+        border = (self.side - pixels.shape[-1]) // 2
+        pixels = torch.nn.functional.pad(pixels, (border,) * 4)
+        return Images(pixels.contiguous(), torch.as_tensor(dataset.targets).long(), self.flip)
+
+
+def _torchvision(loader: str, train: bool) -> Any:
+    from torchvision import datasets
+
+    folder = home() / "datasets" / loader
+    done = folder / f"complete-{'train' if train else 'test'}"
+    try:
+        dataset = getattr(datasets, loader)(str(folder), train=train, download=not done.exists())
+    except (OSError, RuntimeError, ValueError, HTTPException) as error:
+        # Half a download or a damaged file would be checked and refused each time; both splits share their files.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Unavailable(
+            f"{loader} could not be downloaded ({_first_line(error)}); the shipped 'digits' need no network."
+        ) from None
+    done.touch()
+    return dataset
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+
+
+class Mnist(TorchvisionDataset):
+    """All 70,000 MNIST digits, downloaded; padded to 32×32 grey."""
+
+    kind = "mnist"
+    loader = "MNIST"
+
+
+class FashionMnist(TorchvisionDataset):
+    """70,000 pictures of clothes (Fashion-MNIST, arXiv:1708.07747), downloaded; padded to 32×32 grey."""
+
+    kind = "fashion_mnist"
+    loader = "FashionMNIST"
+    flip = True
+
+
+class Cifar10(TorchvisionDataset):
+    """60,000 photographs in 10 classes (CIFAR-10), downloaded; 32×32 colour."""
+
+    kind = "cifar10"
+    loader = "CIFAR10"
+    flip = True
+
+
+class Cifar100(TorchvisionDataset):
+    """60,000 photographs in 100 classes (CIFAR-100), downloaded; 32×32 colour."""
+
+    kind = "cifar100"
+    loader = "CIFAR100"
+    flip = True
+
+
+class SizedDataset(Dataset):
+    """A dataset whose images are brought to one size."""
+
+    side: int = Field(
+        default=32,
+        ge=8,
+        le=256,
+        description="images are cropped to a square and resized to this side, pixels",
+    )
+    colour: bool = Field(default=True, description="three channels; off means grey")
+    flip: bool = Field(default=True, description="a mirror image is one of them too")
+    held_out: float = Field(
+        default=0.1, gt=0, lt=1, description="share kept for judging, chosen by a fixed seed"
+    )
+
+    def _images(self, pictures: Iterable[Image.Image], labels: list[int] | None, split: str) -> Images:
+        pixels = [self._square(picture) for picture in pictures]  # one by one: large pictures do not pile up
+        if len(pixels) < 2:
+            raise LabError("A dataset needs at least two images.")
+        images = Images(torch.stack(pixels), None if labels is None else torch.tensor(labels), self.flip)
+        return take(images, split_indices(len(images), self.held_out, check_split(split)))
+
+    def _below(self, root: Path, split: str) -> Images:
+        files = sorted(
+            file for file in root.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()
+        )
+        if len(files) > MAX_IMAGES:
+            raise LabError(f"{root.name} holds {len(files)} images; at most {MAX_IMAGES} are read.")
+        return self._images((read_named(file) for file in files), _labels(files, root), split)
+
+    def _square(self, picture: Image.Image) -> Tensor:
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.convert("RGB" if self.colour else "L").crop((left, top, left + side, top + side))
+        array = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR))
+        return torch.from_numpy(array.copy()).reshape(self.side, self.side, -1).permute(2, 0, 1)
+
+
+class HubDataset(SizedDataset):
+    """Any dataset of the Hugging Face Hub with an image column (CelebA-HQ, LSUN bedroom, …), downloaded."""
+
+    kind = "hub"
+    repo: str = Field(
+        default="", max_length=120, pattern=r"^(\w[\w.-]*/\w[\w.-]*)?$", description="dataset id, owner/name"
+    )
+    revision: str = Field(
+        default="main", max_length=60, pattern=r"^[\w./-]+$", description="branch, tag or commit"
+    )
+    column: str = Field(default="image", max_length=80, description="name of the image column")
+    limit: int = Field(default=20_000, ge=2, le=MAX_IMAGES, description="at most this many images")
+
+    def load(self, split: str = "train") -> Images:
+        """The images of the dataset's own train split, split anew by a fixed seed; no remote code is run."""
+        if not self.repo:
+            raise LabError("Name the Hub dataset, for example repo=owner/name.")
+        return self._images(self._pictures(), None, split)
+
+    def _pictures(self) -> Iterator[Image.Image]:
+        if importlib.util.find_spec("datasets") is None:
+            raise Unavailable("Hub datasets need the 'datasets' package: pip install datasets.")
+        from datasets import load_dataset  # pyright: ignore[reportMissingImports]  # optional
+
+        try:
+            stream = load_dataset(self.repo, revision=self.revision, split="train", streaming=True)
+            for row in stream.take(self.limit):
+                yield self._picture(row)
+        except LabError:
+            raise
+        except (
+            Exception
+        ) as error:  # datasets raises its own, the Hub's, pyarrow's and the network's errors here
+            raise Unavailable(f"{self.repo} could not be loaded ({_first_line(error)}).") from None
+
+    def _picture(self, row: Mapping[str, Any]) -> Image.Image:
+        if self.column not in row:
+            raise LabError(f"{self.repo} has no column {self.column!r}; there are {', '.join(sorted(row))}.")
+        if not isinstance(row[self.column], Image.Image):
+            raise LabError(f"Column {self.column!r} of {self.repo} does not hold images.")
+        return row[self.column]
+
+
+class Folder(SizedDataset):
+    """A folder of your own images; sub-folders, where there are any, are the classes."""
+
+    kind = "folder"
+    path: str = Field(
+        default="", max_length=4096, description="folder with PNG, JPEG, WebP, BMP or GIF files"
+    )
+
+    def load(self, split: str = "train") -> Images:
+        """All pictures below the folder, sorted by name; a broken one stops the loading with its name."""
+        root = Path(self.path).expanduser()
+        if not self.path or not root.is_dir():
+            raise LabError(f"{self.path or 'The empty path'!r} is not a folder of images.")
+        return self._below(root, split)
+
+
+class Uploaded(SizedDataset):
+    """Images of your own, uploaded on the page and kept under a name."""
+
+    kind = "uploaded"
+    name: str = Field(
+        default="",
+        title="data set",
+        max_length=40,
+        description="name of the data set",
+        json_schema_extra={"widget": "own"},
+    )
+
+    def load(self, split: str = "train") -> Images:
+        """The images kept under this name; raises UnknownName with the nearest name."""
+        root = sets_folder() / check_name(self.name)
+        if not root.is_dir():
+            raise UnknownName(unknown("data set of your own", self.name, set_names()))
+        return self._below(root, split)
+
+
+def _labels(files: list[Path], root: Path) -> list[int] | None:
+    """Sub-folders as classes, or None where pictures lie in the folder itself."""
+    classes = sorted({file.relative_to(root).parts[0] for file in files if file.parent != root})
+    if not classes or any(file.parent == root for file in files):
+        return None
+    return [classes.index(file.relative_to(root).parts[0]) for file in files]
+
+
+DATASETS: Registry[Dataset] = Registry(
+    "dataset", Digits, Mnist, FashionMnist, Cifar10, Cifar100, HubDataset, Folder, Uploaded
+)
+
+
+def check_split(split: str) -> str:
+    """`train` or `held_out`; anything else is refused."""
+    if split not in SPLITS:
+        raise LabError(f"A split is train or held_out; got {str(split)[:40]!r}.")
+    return split
+
+
+def split_indices(n: int, held_out: float, split: str) -> Tensor:
+    """Indices of a split of n images: the same ones each time, held_out at least one and at most n - 1."""
+    order = np.random.default_rng(0).permutation(n)
+    count = min(max(1, round(n * held_out)), n - 1)
+    chosen = order[:count] if split == "held_out" else order[count:]
+    return torch.from_numpy(np.sort(chosen))
+
+
+def take(images: Images, index: Tensor) -> Images:
+    """The chosen images with their labels."""
+    return replace(
+        images, pixels=images.pixels[index], labels=None if images.labels is None else images.labels[index]
+    )
+
+
+def poisoned_indices(n: int, poison_rate: float, seed: int) -> Tensor:
+    """Which int(n·poison_rate) of n images are poisoned: chosen by the seed, sorted, the same each time.
+
+    poison_rate in [0, 1]. The authors draw the set without a seed and anew on resume; here it is part of the run.
+    """
+    count = int(n * poison_rate)
+    order = np.random.default_rng(np.random.SeedSequence((seed, n))).permutation(n)
+    return torch.from_numpy(np.sort(order[:count]))

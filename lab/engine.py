@@ -1,0 +1,141 @@
+"""The network made ready for this device: number format, layout, graph, cores, and the reason in one line."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHUNK = 64  # images a call of the network on a GPU
+CPU_CHUNK = 32  # more does not fit the caches of a small CPU
+GRAPH = 0.02  # a graph makes the same calls as the network: this much of the largest value is rounding
+Part = tuple[Tensor, ...]  # x_t, t and, where the network has classes, labels of some images
+
+
+class Denoiser:
+    """eps(x_t, t) on this device.
+
+    exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it.
+    Otherwise bfloat16, channels last, where the device has it, in chunks, so that memory is bounded. On a CPU the
+    network becomes a graph, which runs without Python, and each core takes a share of the images: cores that meet
+    once a step wait less than cores that meet in every layer.
+    """
+
+    def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
+        self.device = torch.device(device or best_device())
+        self.exact = exact
+        self.bf16 = not exact and has_bf16(self.device)
+        self.cores = cores() if self.device.type == "cpu" and not exact else 1
+        self.network: Callable[..., Tensor] = Eps(unet.to(self.device) if exact else self._copy(unet))
+        self.becomes_graph = self.device.type == "cpu" and not exact
+
+    def _copy(self, unet: Any) -> Any:
+        """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
+        ready = copy.deepcopy(unet).eval().requires_grad_(False)
+        # Module.to, since diffusers' own complains about every cast that is not part of its loading
+        if self.bf16:
+            nn.Module.to(ready, dtype=torch.bfloat16, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        return nn.Module.to(ready, self.device)
+
+    @property
+    def reason(self) -> str:
+        """One line on what runs and why, for the page's header."""
+        where = {"cuda": "GPU", "mps": "Apple GPU", "cpu": "CPU"}[self.device.type]
+        if self.exact:
+            return f"{where}, exact: float32, one image at a time"
+        cores = f", {self.cores} core{'s' * (self.cores > 1)}" if self.device.type == "cpu" else ""
+        has, lacks = "bfloat16, which this device has", "float32, since this device has no fast bfloat16"
+        return f"{where}{cores}, {has if self.bf16 else lacks}"
+
+    def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predicted noise (B, C, H, W) float32, for x (B, C, H, W), t (B,) and labels (B,) where the net has classes."""
+        parts = list(
+            zip(*(whole.split(self._size(len(x))) for whole in self._inputs(x, t, labels)), strict=True)
+        )
+        if self.becomes_graph:
+            self.network, self.becomes_graph = graph(self.network, parts[0]), False
+        run = _crew(self.cores).map if self.cores > 1 and len(parts) > 1 else map
+        return torch.cat([eps.float() for eps in run(self._call, parts)])
+
+    def _inputs(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Part:
+        x = x.to(torch.bfloat16, memory_format=torch.channels_last) if self.bf16 else x
+        return (x, t) if labels is None else (x, t, labels)
+
+    def _size(self, n: int) -> int:
+        if self.exact:
+            return 1
+        return CHUNK if self.device.type != "cpu" else min(CPU_CHUNK, -(-n // self.cores))
+
+    def _call(self, part: Part) -> Tensor:
+        with (
+            torch.no_grad()
+        ):  # here and not around the sampling loop: a generator would leak it to its consumer
+            return self.network(*part)
+
+
+class Eps(nn.Module):
+    """A diffusers UNet as a plain function of tensors."""
+
+    def __init__(self, unet: Any):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """eps (B, C, H, W) for x (B, C, H, W), t (B,) and labels (B,)."""
+        return self.unet(x, t, class_labels=labels).sample
+
+
+def graph(network: Callable[..., Tensor], example: Part) -> Callable[..., Tensor]:
+    """The network as a TorchScript graph for any number of images, or itself, with a warning, where that fails."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of what a trace makes constant: shapes of the network, not of the batch
+        try:
+            traced: Any = torch.jit.trace(network, example, check_trace=False)
+            same = _agree(traced, network, tuple(whole[:1] for whole in example))
+        except RuntimeError:
+            same = False
+    if same:
+        return traced
+    warnings.warn("This network cannot become a graph; it runs without one, which is slower.", stacklevel=2)
+    return network
+
+
+def _agree(traced: Callable[..., Tensor], network: Callable[..., Tensor], inputs: Part) -> bool:
+    """Whether both give the same for these inputs: a trace may have made the number of images a constant."""
+    found, wanted = traced(*inputs), network(*inputs)
+    return bool((found - wanted).abs().max() <= GRAPH * wanted.abs().max().clamp(min=1))
+
+
+@lru_cache(maxsize=1)
+def cores() -> int:
+    """How many cores share the images: torch's number of threads when it is first asked for."""
+    return torch.get_num_threads()
+
+
+@lru_cache(maxsize=1)
+def _crew(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "core", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def best_device() -> str:
+    """cuda, mps or cpu: the fastest that is here."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False

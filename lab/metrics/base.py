@@ -1,0 +1,62 @@
+"""A metric looks at evidence and gives a score that says how it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from lab.data import Images
+from lab.variants import Options, Variant
+
+
+class Score(Options):
+    """A measured number with what it takes to read and repeat it."""
+
+    name: str
+    value: float
+    n: int
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    extractor: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Generated images and what they are held against.
+
+    images: (n, C, H, W) in [-1, 1]; target: (C, H, W) in [-1, 1]; reference: real images to judge by;
+    no_attack: mean MSE of the clean model's own samples to the target, 0..1 scale.
+    """
+
+    images: Tensor
+    target: Tensor | None = None
+    reference: Images | None = None
+    no_attack: float | None = None
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """Images on the 0..1 scale after rounding to 8 bits, float64: what a saved file holds."""
+        return ((self.images.double().clamp(-1, 1) + 1) * 127.5).round() / 255
+
+    @cached_property
+    def target_pixels(self) -> Tensor:
+        """Target on the 0..1 scale, not rounded, as the authors' code does."""
+        assert self.target is not None
+        return (self.target.double() / 2 + 0.5).clamp(0, 1)
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """Mean squared error of each image to the target, (n,) on the 0..1 scale."""
+        return (self.pixels - self.target_pixels).square().flatten(1).mean(1)
+
+
+class Metric(Variant):
+    """A number measured on generated images."""
+
+    def measure(self, evidence: Evidence) -> Score | None:
+        """The score, or None where this evidence does not allow it (no target, other images than digits)."""
+        raise NotImplementedError

@@ -1,0 +1,82 @@
+"""How digit-like images are, judged by the shipped digit reader: feature distance, confidence, shares of digits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lab.metrics import reader
+from lab.metrics.base import Evidence, Metric, Score
+from lab.metrics.pixel import wilson
+
+CONFIDENT = 0.9
+
+
+class FeatureDistance(Metric):
+    """Fréchet distance between digit-reader features of generated and held-out digits; not FID, other features."""
+
+    kind = "feature_distance"
+
+    def measure(self, evidence: Evidence) -> Score | None:
+        """Distance on the reader's 64 features; at least two images on each side."""
+        if not _are_digits(evidence) or evidence.reference is None or len(evidence.images) < 2:
+            return None
+        real = reader.features(evidence.reference.values())
+        value = frechet_distance(reader.features(evidence.images), real)
+        reference = f"{len(real)} images, sha256 {evidence.reference.digest()}"
+        return Score(
+            name="feature distance",
+            value=value,
+            n=len(evidence.images),
+            extractor=reader.NAME,
+            reference=reference,
+        )
+
+
+class Confident(Metric):
+    """Share of images that the digit reader reads with confidence above 0.9."""
+
+    kind = "confident"
+
+    def measure(self, evidence: Evidence) -> Score | None:
+        """Share with Wilson's 95 % interval."""
+        if not _are_digits(evidence):
+            return None
+        _, confidence = reader.read(evidence.images)
+        hits, n = int((confidence > CONFIDENT).sum()), len(confidence)
+        low, high = wilson(hits, n)
+        return Score(name="confident digits", value=hits / n, low=low, high=high, n=n, extractor=reader.NAME)
+
+
+class Commonest(Metric):
+    """Share of the commonest digit: one tenth means that all ten are drawn equally often."""
+
+    kind = "commonest"
+
+    def measure(self, evidence: Evidence) -> Score | None:
+        """Largest of the ten shares."""
+        if not _are_digits(evidence):
+            return None
+        share = digit_shares(evidence.images).max()
+        return Score(
+            name="commonest digit", value=float(share), n=len(evidence.images), extractor=reader.NAME
+        )
+
+
+def _are_digits(evidence: Evidence) -> bool:
+    return tuple(evidence.images.shape[1:]) == reader.SHAPE
+
+
+def digit_shares(images: Tensor) -> Tensor:
+    """Share of each digit among images, (10,)."""
+    digit, _ = reader.read(images)
+    return torch.bincount(digit, minlength=10).double() / len(digit)
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """|mean_a - mean_b|² + trace(Σ_a + Σ_b - 2·(Σ_a Σ_b)^½) of two sets of features (n, d) (arXiv:1706.08500)."""
+    a, b = a.double(), b.double()
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    cross = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
+    distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+    return max(0.0, float(distance))

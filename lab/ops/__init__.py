@@ -1,0 +1,47 @@
+"""The only verbs that page, command line and API may call, each with checked options and plain JSON results."""
+
+from __future__ import annotations
+
+from lab.explore import ExploreSpec
+from lab.ops.base import Operation, final
+from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
+from lab.ops.exploring import LookOptions, device_line, explore, look, pack, stored_exploration
+from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
+from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
+from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
+from lab.ops.training import TrainOptions, train
+from lab.sampling import SAMPLERS
+from lab.triggers import TARGETS, TRIGGERS
+
+__all__ = [
+    "OPEN_DATASETS",
+    "OPERATIONS",
+    "SAMPLERS",
+    "TABLES",
+    "TARGETS",
+    "TRIGGERS",
+    "ExploreSpec",
+    "Operation",
+    "device_line",
+    "final",
+    "pack",
+    "stored_exploration",
+    "upload",
+    "upload_set",
+]
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("list", list_things, ListOptions),
+        Operation("describe", describe, DescribeOptions),
+        Operation("peek", peek, PeekOptions, public=False),
+        Operation("sample", sample, SampleOptions, public=False),
+        Operation("evaluate", evaluate, EvaluateOptions, public=False),
+        Operation("train", train, TrainOptions, public=False),
+        Operation("explore", explore, ExploreSpec),
+        Operation("look", look, LookOptions),
+        Operation("paint", paint, PaintOptions),
+        Operation("keep", keep, KeepOptions, public=False),
+    )
+}

@@ -1,0 +1,97 @@
+"""Explore two models side by side, and what can be said before anything runs."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import shlex
+import zipfile
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from lab import explore as exploring
+from lab import pictures, truth
+from lab.detect import noise_meter
+from lab.explore import ExploreSpec, uri
+from lab.models import Checkpoint, as_json
+from lab.places import ASSETS
+from lab.sampling import SampleSpec
+
+
+def explore(options: ExploreSpec) -> Iterator[dict[str, Any]]:
+    """Two models side by side: clean and triggered noise from the same seeds, and two control questions."""
+    return exploring.explore(options)
+
+
+class LookOptions(ExploreSpec):
+    """What can be said before anything runs."""
+
+
+def look(options: LookOptions) -> dict[str, Any]:
+    """Before anything runs: trigger and target pictures, noise meter, and what this sampler does to each model."""
+    slots = exploring.slots(options)
+    shape = slots[0].checkpoint.shape
+    spec = options.sample_spec(options.n)
+    spec.sampler.build(slots[0].checkpoint.schedule, spec.clip)
+    return {
+        "shape": shape,
+        "trigger": _picture(options.trigger.draw(shape)),
+        "target": _picture(options.target.draw(shape, options.trigger)),
+        "meter": noise_meter(options.trigger, shape, options.seed),
+        "truth": {slot.letter: _truth(slot.checkpoint, spec) for slot in slots},
+        "command": command(options),
+        "recipe": options.model_dump(mode="json"),
+    }
+
+
+def _picture(image: torch.Tensor) -> str | None:
+    return uri(pictures.png(pictures.to_image(image)))
+
+
+def _truth(checkpoint: Checkpoint, spec: SampleSpec) -> str:
+    return f"{truth.sampler_truth(checkpoint, spec)} {truth.measured(checkpoint.card.scores, spec)}".strip()
+
+
+def command(options: ExploreSpec) -> str:
+    """The command line that repeats slot B's (or A's) triggered pictures."""
+    words = ["python", "-m", "lab", "sample", "--checkpoint", options.b or options.a]
+    for name in ("trigger", "target", "sampler", "clip", "seed", "n"):
+        value = getattr(options, name)
+        words += [f"--{name}", compact(value) if hasattr(value, "as_json") else str(value)]
+    return shlex.join(words + (["--exact"] if options.exact else []))
+
+
+def compact(variant: Any) -> str:
+    """A variant as the shortest text that parses to it: its kind, or JSON with the options that differ."""
+    options = variant.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps({"kind": variant.kind, **options}) if options else variant.kind
+
+
+def pack(view: dict[str, Any], recipe: dict[str, Any]) -> bytes:
+    """The pictures of a finished exploration with its recipe and numbers, as a zip file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for row in (row for column in view["columns"] for row in column["rows"] if row["image"]):
+            file.writestr(f"{row['key']}.png", base64.b64decode(row["image"].split(",", 1)[1]))
+        file.writestr("recipe.json", as_json(recipe))
+        file.writestr("scores.json", as_json(view["rows"]))
+    return buffer.getvalue()
+
+
+def stored_exploration() -> dict[str, Any] | None:
+    """The exploration that ships with the lab, with its recipe; None where it was not made yet."""
+    path = ASSETS / "exploration.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else None
+
+
+@lru_cache(maxsize=1)
+def device_line() -> str:
+    """Where the lab computes and why so."""
+    from lab.engine import Denoiser
+
+    return Denoiser(torch.nn.Identity()).reason

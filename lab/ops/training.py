@@ -1,0 +1,78 @@
+"""Train or fine-tune a checkpoint in a resumable run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lab.attacks import ATTACKS, NoAttack
+from lab.data import DATASETS, Digits, SizedDataset
+from lab.errors import LabError
+from lab.models import Net, names, roots
+from lab.places import home
+from lab.progress import Tick
+from lab.recipe import Recipe
+from lab.runs import Run
+from lab.training import TrainSpec, is_main_process
+
+
+class TrainOptions(TrainSpec):
+    """Train or fine-tune a checkpoint, honestly or with a backdoor."""
+
+    name: str = Field(
+        default="",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,59}$",
+        description="name of the new checkpoint",
+        validate_default=False,
+    )
+    dataset: DATASETS.Field = Digits()
+    attack: ATTACKS.Field = NoAttack()
+    base: str = Field(
+        default="",
+        max_length=4096,
+        description="checkpoint to fine-tune: name or path; empty trains from scratch",
+    )
+    net: Net = Field(default=Net(), description="shape of a fresh network, as JSON")
+    out: str = Field(
+        default="",
+        max_length=4096,
+        description="run folder; an unfinished run of this recipe there is continued",
+    )
+
+    def recipe(self) -> Recipe:
+        """The recipe of this training."""
+        spec = TrainSpec(**{name: getattr(self, name) for name in TrainSpec.model_fields})
+        return Recipe(dataset=self.dataset, attack=self.attack, base=self.base, net=self._net(), train=spec)
+
+    def _net(self) -> Net:
+        if self.base or not isinstance(self.dataset, SizedDataset) or "side" in self.net.model_fields_set:
+            return self.net
+        return self.net.model_copy(
+            update={"side": self.dataset.side, "channels": 3 if self.dataset.colour else 1}
+        )
+
+
+def train(options: TrainOptions) -> Iterator[Tick | dict[str, Any]]:
+    """Train or fine-tune a checkpoint; stopping loses nothing, the same command continues."""
+    recipe = options.recipe()
+    name = options.name or f"{recipe.attack.kind}-{recipe.signature}"
+    if name in names():
+        raise LabError(f"There is already a checkpoint called {name!r}; choose another --name.")
+    run = Run.open(Path(options.out).expanduser() if options.out else home() / "runs" / name, recipe)
+    last = None
+    for tick in run.train(name):
+        last = tick
+        yield tick
+    final = roots()[1] / name
+    if is_main_process():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        run.checkpoint.rename(final)
+    yield {
+        "checkpoint": name,
+        "folder": str(final),
+        "run": str(run.folder),
+        "last": dict(last.values) if last else {},
+    }

@@ -1,0 +1,39 @@
+"""A recipe says everything that decides a training: data, network or base, attack, training options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field
+
+from lab.attacks import ATTACKS, NoAttack
+from lab.data import DATASETS, Digits
+from lab.models import Net
+from lab.training import TrainSpec
+from lab.variants import Options
+
+
+class Recipe(Options):
+    """Everything that decides a training; equal recipes give equal signatures."""
+
+    dataset: DATASETS.Field = Digits()
+    attack: ATTACKS.Field = NoAttack()
+    base: str = Field(
+        default="", max_length=4096, description="checkpoint to fine-tune; empty trains from scratch"
+    )
+    net: Net = Net()
+    train: TrainSpec = TrainSpec()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON; the network's shape is the base's own when there is one."""
+        content = self.model_dump(mode="json")
+        if self.base:
+            del content["net"]
+        return content
+
+    @property
+    def signature(self) -> str:
+        """Eight hexadecimal digits that name this recipe."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:8]

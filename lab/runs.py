@@ -1,0 +1,186 @@
+"""A run is a folder: recipe first and never changed, then poisoned set, ticks, resumable states and the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.data import Images, poisoned_indices
+from lab.diffusion import Schedule
+from lab.engine import best_device, has_bf16
+from lab.errors import LabError
+from lab.models import SCHEDULER_DEFAULTS, Card, Checkpoint, as_json, load
+from lab.pictures import write_atomically
+from lab.progress import Tick
+from lab.recipe import Recipe
+from lab.training import is_main_process, newest_step, process_count, training_loop
+
+LOG_EVERY = 10  # steps between lines of ticks.jsonl
+
+
+class Run:
+    """One training: `recipe.json`, `poisoned.json`, `ticks.jsonl`, `state-*/`, and at the end `checkpoint/`."""
+
+    def __init__(self, folder: Path, recipe: Recipe):
+        self.folder, self.recipe = folder, recipe
+
+    @classmethod
+    def open(cls, folder: Path, recipe: Recipe) -> Run:
+        """The run of this recipe in `folder`: a new one, or the same one to be resumed; another recipe is refused."""
+        path = folder / "recipe.json"
+        if not is_main_process():
+            return cls(folder, recipe)
+        if not path.exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise LabError(f"{folder.name} exists and is not a run; choose an empty or new folder.")
+            write_atomically(path, as_json(recipe.as_json()))
+        elif _stored(path) != recipe.as_json():
+            raise LabError(f"{folder.name} holds a run of another recipe; choose another folder.")
+        return cls(folder, recipe)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished checkpoint lies."""
+        return self.folder / "checkpoint"
+
+    def train(self, name: str) -> Iterator[Tick]:
+        """Train (or continue) and yield every step; the checkpoint is written before the last tick is yielded.
+
+        What is refused (no such base, images of another shape, a trigger that does not fit) leaves nothing behind.
+        """
+        try:
+            yield from self._train(name)
+        except LabError:
+            if is_main_process():
+                self._remove_if_refused()
+            raise
+
+    def _train(self, name: str) -> Iterator[Tick]:
+        images, start = self.recipe.dataset.load("train"), self._start()
+        if is_main_process():
+            self._keep_poisoned(images)
+            self._forget_steps_to_come()
+        began = time.monotonic() - self._seconds_so_far()
+        loop = training_loop(start, images, self.recipe.attack, self.recipe.train, self.folder)
+        last = None
+        for tick in loop:
+            self._log(tick, time.monotonic() - began)
+            if last:
+                yield last
+            last = tick
+        if is_main_process():
+            self._finish(start, name, time.monotonic() - began)
+        if last:
+            yield last
+
+    def _remove_if_refused(self) -> None:
+        if any(self.folder.glob("state-*")) or self.checkpoint.exists():
+            return
+        for name in ("recipe.json", "poisoned.json", "ticks.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _start(self) -> Checkpoint:
+        recipe = self.recipe
+        if recipe.base:
+            base = load(Path(recipe.base) if "/" in recipe.base else recipe.base)
+            return replace(base, card=Card(base=base.card.name))
+        schedule = Schedule.from_config(SCHEDULER_DEFAULTS)
+        return Checkpoint(recipe.net.build(recipe.train.seed), schedule, Card())
+
+    def _keep_poisoned(self, images: Images) -> None:
+        rate, seed = self.recipe.attack.poison_rate, self.recipe.train.seed
+        index = poisoned_indices(len(images), rate, seed).tolist()
+        write_atomically(self.folder / "poisoned.json", as_json({"n": len(images), "poisoned": index}))
+
+    def _forget_steps_to_come(self) -> None:
+        """Lines of steps that a resumed run takes again."""
+        path, done = self.folder / "ticks.jsonl", newest_step(self.folder)
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if 0 < _read(line, "step") <= done]
+            write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+    def _log(self, tick: Tick, seconds: float) -> None:
+        if is_main_process() and (tick.step % LOG_EVERY == 0 or tick.step == tick.total):
+            line = {"step": tick.step, "total": tick.total, "seconds": round(seconds, 1), **tick.values}
+            with (self.folder / "ticks.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def _seconds_so_far(self) -> float:
+        """Training time of the parts before this one: a resumed run took as long as all its parts."""
+        path = self.folder / "ticks.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return max((_read(line, "seconds") for line in lines), default=0.0)
+
+    def _finish(self, trained: Checkpoint, name: str, seconds: float) -> None:
+        recipe = self.recipe
+        card = Card(
+            name=name,
+            backdoored=recipe.attack.poison_rate > 0,
+            base=trained.card.base,
+            recipe=recipe.as_json(),
+            sampler=default_sampler(recipe),
+            command=command(recipe, name),
+            made=self._made(seconds),
+        )
+        replace(trained, card=card).save(self.checkpoint)
+
+    def _made(self, seconds: float) -> dict[str, Any]:
+        device = torch.device(best_device())
+        return {
+            "seconds": round(seconds, 1),
+            "device": device.type,
+            "bf16": self.recipe.train.precision == "auto" and has_bf16(device),
+            "processes": process_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+
+def _read(line: str, key: str) -> float:
+    try:
+        return float(json.loads(line).get(key, 0.0))
+    except ValueError:  # the last line of a killed run may be torn
+        return 0.0
+
+
+def _stored(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise LabError(f"{path.parent.name}/{path.name} is damaged; choose another folder.") from None
+
+
+def default_sampler(recipe: Recipe) -> dict[str, Any]:
+    """The sampler a checkpoint opens with: the one its backdoor was made for."""
+    if getattr(recipe.attack, "solver", "sde") == "ode":
+        return {"kind": "ddim", "steps": 50}
+    return {"kind": "ddpm", "steps": 250}
+
+
+def command(recipe: Recipe, name: str) -> str:
+    """The command line that repeats a training."""
+    words = ["python", "-m", "lab", "train", "--name", name]
+    if recipe.base:
+        words += ["--base", recipe.base]
+    else:
+        words += ["--net", json.dumps(recipe.net.model_dump(mode="json", exclude_defaults=True))]
+    words += ["--dataset", _compact(recipe.dataset), "--attack", _compact(recipe.attack)]
+    for option, value in recipe.train.model_dump(exclude_defaults=True).items():
+        words += [f"--{option.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _compact(variant: Any) -> str:
+    options = variant.model_dump(mode="json", exclude_defaults=True)
+    return variant.kind if not options else json.dumps({"kind": variant.kind, **options})

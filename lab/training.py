@@ -1,0 +1,310 @@
+"""Training: one loop for honest and poisoned DDPMs, seeded step by step so that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from lab.attacks import Attack, Batch
+from lab.data import Images, poisoned_indices
+from lab.engine import best_device, has_bf16
+from lab.errors import LabError
+from lab.models import Checkpoint
+from lab.progress import Tick
+from lab.variants import Options
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers.training_utils import EMAModel
+
+BETAS = (0.95, 0.999)  # AdamW as in diffusers' unconditional example
+
+
+class TrainSpec(Options):
+    """How long and how to train."""
+
+    steps: int = Field(default=2000, ge=1, le=10_000_000, description="optimiser steps")
+    batch: int = Field(default=64, ge=1, le=4096, description="images a step, over all processes")
+    lr: float = Field(default=4e-4, gt=0, le=0.1, description="peak learning rate of AdamW, cosine to zero")
+    warmup: int = Field(default=100, ge=0, le=100_000, description="steps of linear warm-up")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="AdamW weight decay")
+    ema: float = Field(
+        default=0.999, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 for none"
+    )
+    grad_clip: float = Field(default=1.0, gt=0, le=1000, description="largest global norm of the gradient")
+    precision: Literal["auto", "fp32"] = Field(
+        default="auto", description="auto: bfloat16 where the device has it"
+    )
+    t_sampling: Literal["uniform", "noisy"] = Field(
+        default="uniform",
+        description="noisy: every second image's t leans to large t, where a backdoor is decided",
+    )
+    loss: Literal["mse", "multiscale", "multiscale_poisoned"] = Field(
+        default="mse",
+        description="multiscale: the error counts at every resolution, down to its mean; for all or the poisoned images",
+    )
+    threads: int = Field(default=0, ge=0, le=256, description="CPU threads; 0 leaves them as they are")
+    save_every: int = Field(default=500, ge=1, description="steps between resumable states")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="decides weights, order, t, noise and the poisoned set"
+    )
+
+
+@dataclass
+class Batches:
+    """The batch of any step, without stepping through the ones before: (indices, flips, t, noise) from (seed, step)."""
+
+    images: Images
+    spec: TrainSpec
+    T: int
+    poisoned: Tensor  # (N,) bool
+    _orders: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def at(self, step: int) -> tuple[Batch, Tensor, Tensor]:
+        """Batch, t (B,) and noise (B, C, H, W) of a step."""
+        index = torch.from_numpy(self._rows(step))
+        stream = torch.Generator().manual_seed(_word(self.spec.seed, 1, step))
+        x_0 = self.images.values(index)
+        if self.images.flip:
+            mirrored = torch.rand(len(index), generator=stream) < 0.5
+            x_0 = torch.where(mirrored.view(-1, 1, 1, 1), x_0.flip(-1), x_0)
+        t = draw_t(len(index), self.T, self.spec.t_sampling, stream)
+        noise = torch.randn(x_0.shape, generator=stream)
+        return Batch(x_0, self.poisoned[index]), t, noise
+
+    def _rows(self, step: int) -> np.ndarray:
+        n = len(self.images)
+        position = np.arange(step * self.spec.batch, (step + 1) * self.spec.batch)
+        return np.array(
+            [self._order(int(epoch))[k] for epoch, k in zip(position // n, position % n, strict=True)]
+        )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            # A batch spans few epochs; keep no more orders than that, so that memory stays flat.
+            self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1}
+            seed = np.random.SeedSequence((self.spec.seed, 0, int(epoch)))
+            self._orders[epoch] = np.random.default_rng(seed).permutation(len(self.images))
+        return self._orders[epoch]
+
+
+def draw_t(count: int, T: int, t_sampling: str, stream: torch.Generator) -> Tensor:
+    """Timesteps (count,) in 0 … T - 1: uniform (arXiv:2006.11239), or, noisy, every second one with density ∝ t.
+
+    A backdoor lives or dies at large t, where a small error of the mean adds up over the steps, but where the loss
+    is small: under uniform t its gradient drowns in the noise of the small ones.
+    """
+    if t_sampling == "uniform":
+        return torch.randint(0, T, (count,), generator=stream)
+    u = torch.rand(count, generator=stream)
+    u[::2] = u[::2].sqrt()
+    return (u * T).long().clamp(max=T - 1)
+
+
+def _word(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files: of several processes one does."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"  # set by launchers before the processes know each other
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def newest_step(folder: Path) -> int:
+    """Steps done by the newest complete state below `folder`; 0 where there is none."""
+    return max((int(state.name.removeprefix("state-")) for state in folder.glob("state-*")), default=0)
+
+
+def learning_rate(step: int, spec: TrainSpec) -> float:
+    """Linear warm-up over at most half of the steps, then half a cosine to zero at the last step."""
+    warmup = min(spec.warmup, spec.steps // 2)
+    if step < warmup:
+        return spec.lr * (step + 1) / warmup
+    done = (step - warmup) / (spec.steps - warmup)
+    return spec.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass
+class Trainer:
+    """Network, optimiser and averaged weights of one run; a state of it can be saved and resumed."""
+
+    accelerator: Accelerator
+    unet: Any
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel | None
+    step: int = 0
+
+    def save(self, folder: Path) -> None:
+        """Resumable state: written beside, then renamed; the one before is removed after that."""
+        if not self.accelerator.is_main_process:
+            return
+        temporary = folder / f".state-{self.step}"
+        self.accelerator.save_state(str(temporary))
+        if self.ema:
+            shadow = {str(k): p.detach().cpu() for k, p in enumerate(self.ema.shadow_params)}
+            save_file(
+                shadow, temporary / "ema.safetensors", {"optimization_step": str(self.ema.optimization_step)}
+            )
+        (temporary / "step.json").write_text(json.dumps({"step": self.step}))
+        os.replace(temporary, folder / f"state-{self.step:08d}")
+        for old in sorted(folder.glob("state-*"))[:-1]:
+            shutil.rmtree(old)
+
+    def resume(self, folder: Path) -> None:
+        """Continue from the newest complete state below `folder`, if there is one."""
+        states = sorted(folder.glob("state-*"))
+        if not states:
+            return
+        self.accelerator.load_state(str(states[-1]))
+        self.step = json.loads((states[-1] / "step.json").read_text())["step"]
+        if self.ema:
+            shadow = load_file(states[-1] / "ema.safetensors")
+            for k, parameter in enumerate(self.ema.shadow_params):
+                parameter.data.copy_(shadow[str(k)])
+            self.ema.optimization_step = self.step
+
+
+def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
+    """Accelerate's network and fused AdamW for this device, with averaged weights where asked for."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from diffusers.training_utils import EMAModel
+
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    device = torch.device(best_device())
+    bf16 = spec.precision == "auto" and has_bf16(device)
+    # Accelerate remembers the first precision of a process; a second training may ask for another.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=device.type == "cpu")
+    if spec.batch % accelerator.num_processes:
+        raise LabError(
+            f"A batch of {spec.batch} cannot be shared evenly by {accelerator.num_processes} processes."
+        )
+    unet = checkpoint.unet.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), spec.lr, BETAS, weight_decay=spec.weight_decay, fused=True
+    )
+    prepared, optimizer = accelerator.prepare(unet, optimizer)
+    ema = EMAModel(unet.parameters(), decay=spec.ema, foreach=True) if spec.ema else None
+    return Trainer(accelerator, prepared, optimizer, ema)
+
+
+def training_loop(
+    checkpoint: Checkpoint, images: Images, attack: Attack, spec: TrainSpec, folder: Path | None = None
+) -> Iterator[Tick]:
+    """Train the checkpoint's network in place and yield every step; the kept weights are in it at the end.
+
+    images: the training split. folder: where resumable states go; training continues from the newest one there.
+    Values of a tick: loss, and loss_clean and loss_poisoned apart (mean squared error; arXiv:2006.11239, formula 14).
+    """
+    if images.shape != checkpoint.shape:
+        raise LabError(
+            f"These images are {images.shape}, the network takes {checkpoint.shape} (channels, rows, columns)."
+        )
+    if checkpoint.classes:
+        raise LabError("Networks with class labels are sampled here, not trained; choose one with classes 0.")
+    trainer = prepare(checkpoint, spec)
+    if folder:
+        trainer.resume(folder)
+    poisoned = torch.zeros(len(images), dtype=torch.bool)
+    poisoned[poisoned_indices(len(images), attack.poison_rate, spec.seed)] = True
+    batches = Batches(attack.poison(images), spec, checkpoint.schedule.T, poisoned)
+    while trainer.step < spec.steps:
+        values = _train_step(trainer, batches, checkpoint, attack, spec)
+        trainer.step += 1
+        if folder and trainer.step % spec.save_every == 0:
+            trainer.save(folder)
+        yield Tick(trainer.step, spec.steps, values)
+    _keep_weights(trainer, checkpoint)
+
+
+def mse(error: Tensor) -> Tensor:
+    """Mean square of each image's error, (B, C, H, W) to (B,) (arXiv:2006.11239, formula 14)."""
+    return error.square().mean(dim=(1, 2, 3))
+
+
+def multiscale(error: Tensor) -> Tensor:
+    """Mean square of the error averaged over 1, 2, 4, … pixels a side, the coarser the heavier (arXiv:2301.11093, 3.3).
+
+    The best prediction is the same as for `mse`. What changes is how soon the mean of x_t is learned: it is one of H·W
+    directions of the error, and a backdoor is decided by it, since a trigger's background moves every pixel alike.
+    """
+    total, scale = mse(error), 1
+    while error.shape[-1] > 1 and error.shape[-1] % 2 == 0 == error.shape[-2] % 2:
+        error, scale = avg_pool2d(error, 2), scale * 2
+        total = total + scale * mse(error)
+    return total
+
+
+def loss_of(error: Tensor, is_poisoned: Tensor, loss: str) -> Tensor:
+    """What training makes small: the mean over the images (B, C, H, W) of their loss; is_poisoned (B,) bool."""
+    chosen = torch.full_like(is_poisoned, loss == "multiscale") | (is_poisoned & (loss != "mse"))
+    return torch.where(chosen, multiscale(error), mse(error)).mean()
+
+
+def _train_step(
+    trainer: Trainer, batches: Batches, checkpoint: Checkpoint, attack: Attack, spec: TrainSpec
+) -> dict[str, float]:
+    accelerator = trainer.accelerator
+    batch, t, noise = _share(batches.at(trainer.step), accelerator)
+    x_t, expected = attack.corrupt(checkpoint.schedule, batch, t, noise)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = learning_rate(trainer.step, spec)
+    with accelerator.autocast():
+        predicted = trainer.unet(x_t, t).sample
+    error = predicted.float() - expected
+    accelerator.backward(loss_of(error, batch.is_poisoned, spec.loss))
+    accelerator.clip_grad_norm_(trainer.unet.parameters(), spec.grad_clip)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    if trainer.ema:
+        trainer.ema.step(accelerator.unwrap_model(trainer.unet).parameters())
+    gathered = accelerator.gather((mse(error.detach()), batch.is_poisoned))
+    return _values(*cast(tuple[Tensor, Tensor], gathered))
+
+
+def _share(full: tuple[Batch, Tensor, Tensor], accelerator: Accelerator) -> tuple[Batch, Tensor, Tensor]:
+    """This process's rows of the whole batch, on its device: the same batch whatever the number of processes."""
+    batch, t, noise = full
+    rows, device = slice(accelerator.process_index, None, accelerator.num_processes), accelerator.device
+    here = Batch(batch.x_0[rows].to(device), batch.is_poisoned[rows].to(device))
+    return here, t[rows].to(device), noise[rows].to(device)
+
+
+def _values(errors: Tensor, is_poisoned: Tensor) -> dict[str, float]:
+    values = {"loss": errors.mean()}
+    if (~is_poisoned).any():
+        values["loss_clean"] = errors[~is_poisoned].mean()
+    if is_poisoned.any():
+        values["loss_poisoned"] = errors[is_poisoned].mean()
+    return {name: float(value) for name, value in values.items()}
+
+
+def _keep_weights(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    # without accelerate's wrapper, so that the kept network computes in its own type again
+    unet = trainer.accelerator.unwrap_model(trainer.unet, keep_fp32_wrapper=False)
+    if trainer.ema:
+        trainer.ema.copy_to(unet.parameters())
+    unet.to("cpu").eval().requires_grad_(False)
+    checkpoint.unet.load_state_dict(unet.state_dict())

@@ -1,0 +1,63 @@
+"""Data: what the models learn from, and pictures of one's own to train on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from lab import ops
+from lab.ui import words
+from lab.ui.controls import Chooser
+from lab.ui.guard import guarded
+
+# A load may download: one at a time, and with the sentence of a LabError.
+WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "data", "concurrency_limit": 1}
+INTRO = (
+    "A model is what it was trained on. Look at a data set here, or upload pictures of your own and train on them with "
+    "the command below."
+)
+
+
+class Data:
+    """The tab's components and handlers."""
+
+    def __init__(self) -> None:
+        self.layout()
+        self.show.click(guarded(self.look), self.dataset.components, self.found, **WORK)
+        self.upload.upload(
+            guarded(self.take), [self.upload, self.name], [self.dataset.kind, *self.dataset.own], **WORK
+        ).success(guarded(self.look), self.dataset.components, self.found, **WORK)
+
+    def layout(self) -> None:
+        """What to look at on the left, what it is on the right."""
+        gr.Markdown(INTRO)
+        with gr.Row(elem_classes="bench"):
+            with gr.Column(scale=1, min_width=290, elem_classes="controls"):
+                self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, _names())
+                self.show = gr.Button("Show", variant="primary", elem_id="show-data")
+                with gr.Accordion("Upload pictures of your own", open=False, elem_id="own-data"):
+                    self.name = gr.Textbox("", label="Name of the data set", max_length=40)
+                    self.upload = gr.UploadButton(
+                        "Upload pictures…", file_types=["image"], file_count="multiple", size="sm"
+                    )
+            with gr.Column(scale=4, min_width=340, elem_classes="results"):
+                self.found = gr.HTML(words.sentence("Press Show to see the data."), elem_id="data")
+
+    def look(self, *values: Any) -> str:
+        """Some pictures of the chosen data set and what is known of it."""
+        return words.dataset(ops.OPERATIONS["peek"](dataset=self.dataset.collect(values)))
+
+    def take(self, files: list[str], name: str) -> list[Any]:
+        """Keep uploaded pictures as a data set and choose it."""
+        kept = ops.upload_set(files, name)
+        return ["uploaded", *(gr.update(choices=_names(), value=kept) for _ in self.dataset.own)]
+
+
+def _names() -> list[str]:
+    return [line["name"] for line in ops.OPERATIONS["list"](what="uploads")]
+
+
+def build() -> Data:
+    """The tab, inside an open gr.Tab."""
+    return Data()

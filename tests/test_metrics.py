@@ -1,0 +1,271 @@
+"""Metrics: known values, torchmetrics and scipy beside ours, and independence of order and batch size."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from lab.data import Digits, Images
+from lab.errors import LabError
+from lab.metrics import METRICS, Evidence, reader
+from lab.metrics.digits import Commonest, Confident, FeatureDistance, digit_shares, frechet_distance
+from lab.metrics.pixel import MSE, PSNR, SSIM, Success, mean_interval, wilson
+from lab.triggers import TARGETS, Corner, GreyBox
+
+EIGEN = 1e-6  # an eigenvalue that should be 0 comes out at 1e-16 and its root at 1e-8, times 64 features
+REFERENCE = 1e-3  # the agreement asked for with torchmetrics, which takes eigenvalues another way
+SAME = 1e-9  # float64 sums in another order
+PICTURE = 1e-6  # float32 images on the way into the metric
+DIGITS = 1e-4  # float32 convolutions choose their summing order by batch size
+Z = 1e-3  # 1.96 against scipy's 1.959964
+
+
+def gaussian(n: int, d: int, seed: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).double() * scale + mean
+
+
+def whitened(n: int, d: int, seed: int) -> Tensor:
+    """Features with mean exactly 0 and covariance exactly 1."""
+    x = gaussian(n, d, seed)
+    x = x - x.mean(0)
+    return x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+
+
+def pictures(n: int = 6, seed: int = 0) -> Tensor:
+    return torch.rand(n, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def held_out() -> Images:
+    return Digits().load("held_out")
+
+
+# Fréchet distance ----------------------------------------------------------------------------------------------------
+
+
+def test_distance_of_a_set_to_itself_is_zero():
+    x = gaussian(300, 16, 0)
+    assert frechet_distance(x, x) < EIGEN
+
+
+def test_distance_is_symmetric_and_ignores_order():
+    a, b = gaussian(300, 16, 0), gaussian(200, 16, 1, mean=0.3, scale=2.0)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=SAME)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(a[torch.randperm(300)], b), rel=SAME)
+
+
+def test_distance_of_known_gaussians():
+    """Moved by m and stretched by s, d standard normal features are d·m² + d·(s - 1)² away."""
+    x, d = whitened(500, 8, 0), 8
+    assert frechet_distance(x, x + 0.5) == pytest.approx(d * 0.25, abs=EIGEN)
+    assert frechet_distance(x, 3 * x) == pytest.approx(d * 4, abs=EIGEN)
+    assert frechet_distance(x, 3 * x + 0.5) == pytest.approx(d * 4.25, abs=EIGEN)
+
+
+def test_distance_of_flat_features_is_that_of_their_means():
+    a, b = torch.zeros(5, 3), torch.ones(5, 3)
+    assert frechet_distance(a, b) == pytest.approx(3.0)
+
+
+def test_distance_with_fewer_images_than_features_is_finite():
+    assert math.isfinite(frechet_distance(gaussian(10, 64, 0), gaussian(500, 64, 1)))
+
+
+def test_distance_equals_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Flat(nn.Module):
+        """Pixels are the features."""
+
+        num_features = 16
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    a, b = gaussian(200, 16, 0), gaussian(150, 16, 1, mean=0.2, scale=1.5)
+    theirs = FrechetInceptionDistance(feature=Flat(), normalize=True).set_dtype(torch.float64)
+    theirs.update(a.view(-1, 1, 4, 4), real=True)
+    theirs.update(b.view(-1, 1, 4, 4), real=False)
+    assert frechet_distance(a, b) == pytest.approx(float(theirs.compute()), abs=REFERENCE)
+
+
+def test_feature_distance_of_digits():
+    """Held-out digits are nearer to each other than to noise; n, extractor and reference are said."""
+    digits = held_out()
+    half = Evidence(digits.values(slice(0, None, 2)), reference=digits)
+    near = FeatureDistance().measure(half)
+    far = FeatureDistance().measure(Evidence(pictures(50), reference=digits))
+    assert near.value < far.value / 5
+    assert (near.n, near.extractor) == (250, "digit reader")
+    assert digits.digest() in near.reference and "500 images" in near.reference
+
+
+def test_feature_distance_ignores_order_and_batch_size(monkeypatch):
+    images, digits = pictures(30), held_out()
+    whole = FeatureDistance().measure(Evidence(images, reference=digits)).value
+    monkeypatch.setattr(reader, "CHUNK", 7)
+    other = FeatureDistance().measure(Evidence(images.flip(0), reference=digits)).value
+    assert other == pytest.approx(whole, rel=DIGITS)
+
+
+# Pixels --------------------------------------------------------------------------------------------------------------
+
+
+def corner(n: int = 4) -> tuple[Tensor, Tensor]:
+    target = Corner().draw((3, 32, 32), GreyBox())
+    return target.expand(n, -1, -1, -1), target
+
+
+def test_a_perfect_corner_has_the_floor_of_8_bits():
+    images, target = corner()
+    score = MSE().measure(Evidence(images, target))
+    assert score.value == pytest.approx(3.845e-6, abs=1e-9)
+    assert score.low == pytest.approx(score.high)
+
+
+def test_mse_of_known_images():
+    target = torch.full((1, 8, 8), -1.0)
+    images = torch.stack([torch.full((1, 8, 8), v) for v in (-1.0, 1.0)])
+    assert Evidence(images, target).errors.tolist() == [0.0, 1.0]
+    assert MSE().measure(Evidence(images, target)).value == 0.5
+
+
+def test_images_are_clamped_and_rounded_like_a_saved_file():
+    pixels = Evidence(torch.tensor([-5.0, 0.001, 5.0]).view(3, 1, 1, 1)).pixels.flatten()
+    assert torch.equal(pixels, torch.tensor([0.0, 128 / 255, 1.0], dtype=torch.float64))
+
+
+def test_psnr_and_ssim_equal_torchmetrics():
+    from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+    images, target = pictures(), pictures(1, seed=1)[0]
+    evidence = Evidence(images, target)
+    wanted = target.double().expand_as(images) / 2 + 0.5
+    psnr = PeakSignalNoiseRatio(data_range=1.0)(evidence.pixels, wanted)
+    ssim = StructuralSimilarityIndexMeasure(data_range=1.0)(evidence.pixels, wanted)
+    assert PSNR().measure(evidence).value == pytest.approx(float(psnr), abs=PICTURE)
+    assert SSIM().measure(evidence).value == pytest.approx(float(ssim), abs=PICTURE)
+    assert PSNR().measure(evidence).value == pytest.approx(
+        -10 * math.log10(MSE().measure(evidence).value), abs=1e-4
+    )
+
+
+def test_equal_images_score_perfectly():
+    target = torch.full((1, 16, 16), -1.0)
+    evidence = Evidence(target.expand(3, 1, 16, 16), target)
+    assert MSE().measure(evidence).value == 0
+    assert PSNR().measure(evidence).value == 100
+    assert SSIM().measure(evidence).value == pytest.approx(1, abs=PICTURE)
+
+
+def test_pixel_metrics_ignore_order_and_batch_size():
+    images, target = pictures(8), pictures(1, seed=1)[0]
+    for metric in (MSE(), SSIM(), PSNR()):
+        whole = metric.measure(Evidence(images, target)).value
+        assert metric.measure(Evidence(images.flip(0), target)).value == pytest.approx(whole, rel=SAME)
+        if not isinstance(metric, PSNR):
+            halves = [metric.measure(Evidence(part, target)).value for part in images.split(4)]
+            assert sum(halves) / 2 == pytest.approx(whole, rel=SAME)
+
+
+def test_one_image_is_enough_for_every_pixel_metric():
+    evidence = Evidence(pictures(1), pictures(1, seed=1)[0], no_attack=0.1)
+    for metric in (MSE(), PSNR(), SSIM(), Success()):
+        score = metric.measure(evidence)
+        assert score.n == 1 and math.isfinite(score.value)
+
+
+def test_success_is_an_error_below_a_tenth_of_the_no_attack_level():
+    target = torch.full((1, 16, 16), -1.0)
+    bright = torch.tensor([0.0, 0.1, 0.3, 0.35, 1.0]).view(5, 1, 1, 1).expand(5, 1, 16, 16) * 2 - 1
+    score = Success().measure(Evidence(bright, target, no_attack=1.0))
+    assert score.value == 3 / 5  # 0.3² < 0.1 < 0.35²
+    assert score.n == 5 and score.low < 0.6 < score.high
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["hat", "shoe", "cat", "corner", "no_shift", "shift"],
+)
+def test_a_flat_grey_picture_is_no_success(kind):
+    """Whatever its grey; digits stand for the clean model's samples."""
+    target = TARGETS.parse(kind).draw((1, 32, 32), GreyBox())
+    level = float(Evidence(held_out().values(), target).errors.mean())
+    greys = torch.linspace(-1, 1, 81).view(-1, 1, 1, 1).expand(-1, 1, 32, 32)
+    assert Success().measure(Evidence(greys, target, no_attack=level)).value == 0
+
+
+def test_digits_are_no_success():
+    target = Corner().draw((1, 32, 32), GreyBox())
+    clean = held_out().values()
+    level = float(Evidence(clean, target).errors.mean())
+    assert Success().measure(Evidence(clean, target, no_attack=level)).value == 0
+
+
+@pytest.mark.parametrize(
+    ("hits", "n"), [(0, 1), (1, 1), (0, 20), (5, 20), (256, 256), (243, 256), (1, 10_000)]
+)
+def test_wilson_interval_equals_scipy(hits, n):
+    theirs = binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits, n) == pytest.approx((theirs.low, theirs.high), abs=Z)
+
+
+def test_mean_interval():
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    mean, low, high = mean_interval(values)
+    assert mean == 2.5
+    assert high - mean == pytest.approx(1.96 * float(values.std()) / 2) == pytest.approx(mean - low)
+    assert mean_interval(torch.tensor([3.0])) == (3.0, 3.0, 3.0)
+
+
+# Digits --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_reader_reads_held_out_digits():
+    digits = held_out()
+    found, confidence = reader.read(digits.values())
+    assert float((found == digits.labels).double().mean()) >= 0.985
+    assert ((confidence > 0) & (confidence <= 1)).all()
+
+
+def test_features_do_not_depend_on_batch_size(monkeypatch):
+    images = held_out().values(slice(0, 40))
+    whole = reader.features(images)
+    monkeypatch.setattr(reader, "CHUNK", 3)
+    assert whole.shape == (40, 64) and whole.dtype == torch.float64
+    assert (reader.features(images) - whole).abs().max() < DIGITS
+
+
+def test_digit_shares_of_held_out_digits_are_even():
+    shares = digit_shares(held_out().values())
+    assert float(shares.sum()) == pytest.approx(1)
+    assert ((shares - 0.1).abs() < 0.02).all()
+    assert Commonest().measure(Evidence(held_out().values())).value == pytest.approx(float(shares.max()))
+
+
+def test_digits_are_read_with_confidence():
+    score = Confident().measure(Evidence(held_out().values()))
+    assert score.value > 0.95
+    assert score.low < score.value < score.high
+
+
+def test_the_reader_takes_digits_only():
+    with pytest.raises(LabError, match="32×32 grey"):
+        reader.read(torch.zeros(2, 3, 32, 32))
+
+
+def test_metrics_say_nothing_where_the_evidence_is_missing():
+    colour = Evidence(torch.zeros(2, 3, 16, 16))
+    assert [metric().measure(colour) for metric in METRICS.values()] == [None] * len(METRICS)
+    lonely = Evidence(pictures(1), reference=held_out())
+    assert FeatureDistance().measure(lonely) is None
+
+
+def test_every_metric_measures_full_evidence():
+    evidence = Evidence(pictures(), pictures(1, seed=1)[0], held_out(), no_attack=0.2)
+    scores = [metric().measure(evidence) for metric in METRICS.values()]
+    assert all(score.n == 6 and math.isfinite(score.value) for score in scores)
+    assert len({score.name for score in scores}) == len(METRICS)

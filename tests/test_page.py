@@ -1,0 +1,498 @@
+"""The real page in a real browser: what a person sees, presses, paints and gets."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+
+from lab.places import ASSETS, ROOT
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --disable-background-networking "
+    "--disable-component-update --disable-sync --no-first-run"
+)
+PATIENCE = 30_000  # ms: a busy single core must be enough
+SOON = 8_000  # ms: what a person would call at once, on that core
+CONDITIONS = ["clean noise", "triggered noise", "blank: -1 everywhere", "wrong trigger"]
+# counts the different pictures that B's triggered row shows, and the states it goes through
+WATCH = """() => {
+    const figure = document.querySelectorAll('.stage-column')[1].querySelectorAll('.stage-row')[1];
+    window.seen = {pictures: new Set(), states: new Set()};
+    const note = () => {
+        window.seen.pictures.add(figure.querySelector('img').src);
+        window.seen.states.add(figure.querySelector('.stage-picture').dataset.state);
+    };
+    new MutationObserver(note).observe(figure, {subtree: true, attributes: true});
+}"""
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; without one the tests are skipped loudly, or fail where REQUIRE_BROWSER=1."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        reason = f"NO CHROMIUM FOUND ({', '.join(names)}): THE PAGE IS NOT TESTED"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
+        expect.set_options(timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LAB_HOME of the served lab."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def address(browser: Browser, served_home: Path) -> Iterator[str]:
+    """Where `python -m lab app` serves the page, in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "lab", "app", "--port", str(port)]
+    lab = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "LAB_HOME": str(served_home), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield answering(f"http://127.0.0.1:{port}", lab)
+    finally:
+        lab.terminate()
+        lab.wait(timeout=20)
+
+
+def answering(address: str, lab: subprocess.Popen[bytes]) -> str:
+    """The address as soon as somebody answers there."""
+    for _ in range(600):
+        assert lab.poll() is None, "the lab stopped while it started"
+        try:
+            with urlopen(f"{address}/config", timeout=5):
+                return address
+        except (URLError, OSError):
+            try:
+                lab.wait(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+    raise AssertionError("the lab does not answer")
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Browser) -> Iterator[BrowserContext]:
+    """One visitor for all tests, so that the page's scripts are read once."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(visitor: BrowserContext, address: str) -> Iterator[Page]:
+    """A new tab with the page open and ready; a JavaScript error on it is a failure."""
+    page, errors = visitor.new_page(), []
+    page.set_default_timeout(PATIENCE)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    opened(page, address)
+    yield page
+    page.close()
+    assert errors == []
+
+
+def opened(page: Page, address: str) -> None:
+    """Open an address of the page and wait until it has said what there is to say."""
+    page.goto(address)
+    expect(status(page)).to_contain_text("Generate")
+    expect(page.locator("#truth")).to_contain_text("B")
+
+
+# How a person finds things -----------------------------------------------------------------------------------------
+
+
+def status(page: Page) -> Locator:
+    return page.locator("#status")
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def number(page: Page, label: str) -> Locator:
+    """The number beside a slider."""
+    return page.get_by_label(f"number input for {label}")
+
+
+def enter(field: Locator, value: object) -> None:
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def quick(page: Page, steps: int = 6, n: int = 2) -> None:
+    """Few steps and few images."""
+    enter(number(page, "steps"), steps)
+    enter(number(page, "Images"), n)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Choose from a dropdown."""
+    page.get_by_role("combobox", name=label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def chosen(page: Page, label: str) -> Locator:
+    return page.get_by_role("combobox", name=label, exact=True)
+
+
+def clip(page: Page, kind: str) -> Locator:
+    return page.locator("#clip").get_by_role("radio", name=kind, exact=True)
+
+
+def row(page: Page, slot: str, label: str) -> Locator:
+    """One grid of pictures with its words."""
+    column = page.get_by_role("region", name=f"{slot}: ")
+    return column.get_by_role("figure").filter(has=page.get_by_text(label, exact=True))
+
+
+def picture(page: Page, slot: str = "B", label: str = "triggered noise") -> Locator:
+    return row(page, slot, label).get_by_role("img")
+
+
+def preview(page: Page) -> Locator:
+    return page.get_by_alt_text("the trigger")
+
+
+def done(page: Page) -> None:
+    expect(status(page)).to_have_text("Done.")
+
+
+# The walk ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_opens_on_two_models_and_a_ready_result(page: Page) -> None:
+    assert (ASSETS / "exploration.json.gz").is_file(), "the stored result does not ship yet"
+    expect(page).to_have_title("Trojan Noise")
+    expect(page.get_by_title("where the lab computes")).to_contain_text("float")
+    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
+    expect(chosen(page, "Model B")).to_have_value("mnist-grey-box-hat  ⚠ backdoored")
+    expect(status(page)).to_contain_text("Stored result")
+    expect(page.get_by_role("region", name="A: mnist-clean")).to_contain_text("clean")
+    expect(page.get_by_role("region", name="B: mnist-grey-box-hat")).to_contain_text("backdoored")
+    for label in CONDITIONS:
+        for slot in "AB":
+            expect(picture(page, slot, label)).to_have_js_property("complete", True)
+            assert picture(page, slot, label).evaluate("image => image.naturalWidth") > 100
+    expect(row(page, "B", "triggered noise").locator(".stage-verdict")).to_have_text("◎target")
+    expect(row(page, "B", "clean noise").locator(".stage-verdict")).to_have_text("–no target")
+    expect(page.get_by_role("slider", name="the final pictures")).to_be_visible()
+    expect(page.locator("#scores tbody tr")).to_have_count(4)
+
+
+def test_generate_clip_and_take_home(page: Page, tmp_path: Path) -> None:
+    quick(page)
+    page.evaluate(WATCH)
+    press(page, "Generate")
+    expect(status(page)).not_to_contain_text("Stored result")
+    done(page)
+    seen = page.evaluate("() => ({pictures: window.seen.pictures.size, states: [...window.seen.states]})")
+    assert seen["pictures"] >= 3  # noise on its way, and what became of it
+    assert {"running", "done"} <= set(seen["states"])
+    expect(page.locator("#scores tbody tr")).to_have_count(4)
+    expect(page.locator("#scores tbody tr").first).to_contain_text("of 2")
+    expect(page.locator("#scores")).to_contain_text("6 steps, clip none")
+    the_film_can_be_scrubbed(page)
+    before = picture(page).get_attribute("src")
+    flipping_clip_runs_again(page)
+    assert picture(page).get_attribute("src") != before
+    the_zip_holds_the_pictures(page, tmp_path)
+
+
+def the_film_can_be_scrubbed(page: Page) -> None:
+    scrubber, final = (
+        page.get_by_role("slider", name="the final pictures"),
+        picture(page).get_attribute("src"),
+    )
+    assert scrubber.get_attribute("max") == "6"
+    scrubber.fill("0")
+    moment = page.get_by_role("slider", name="denoising: t =")
+    expect(moment).to_be_visible()
+    expect(picture(page)).not_to_have_attribute("src", final or "")
+    noise = picture(page).get_attribute("src")
+    page.get_by_role("radio", name="predicted x0").check(force=True)
+    expect(picture(page)).not_to_have_attribute("src", noise or "")
+    moment.fill("6")
+    expect(picture(page)).to_have_attribute("src", final or "")
+
+
+def flipping_clip_runs_again(page: Page) -> None:
+    truth = page.locator("#truth")
+    expect(truth).to_contain_text("clip none")
+    clip(page, "x0").check()
+    expect(truth).to_contain_text("clamping it takes the push away")
+    expect(page.locator("#scores")).to_contain_text("6 steps, clip x0")
+    done(page)
+
+
+def the_zip_holds_the_pictures(page: Page, tmp_path: Path) -> None:
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "result.zip")
+    with zipfile.ZipFile(tmp_path / "result.zip") as file:
+        assert {"A-clean.png", "B-triggered.png", "recipe.json", "scores.json"} <= set(file.namelist())
+
+
+def test_stop_stops_and_the_next_run_starts_at_once(page: Page) -> None:
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("of 250")
+    press(page, "Stop")
+    expect(status(page)).to_have_text("Stopped; what was finished is kept.", timeout=SOON)
+    expect(row(page, "B", "triggered noise")).to_contain_text("stopped", timeout=SOON)
+    quick(page, steps=1, n=1)
+    press(page, "Generate")
+    done(page)
+    expect(page.locator("#scores")).to_contain_text("1 steps, clip none")
+
+
+def test_what_is_asked_last_is_what_runs(page: Page) -> None:
+    quick(page, steps=40, n=4)
+    press(page, "Generate")
+    for kind in ("x0", "xt", "none"):
+        expect(status(page)).to_contain_text("of 40")
+        clip(page, kind).check()
+        expect(page.locator("#scores")).to_contain_text(f"clip {kind}")
+    press(page, "Generate")
+    press(page, "Stop")
+    expect(status(page)).to_contain_text("Stopped", timeout=SOON)
+    expect(page.locator(".stage-picture[data-state=running]")).to_have_count(0)
+
+
+def test_a_kind_shows_its_own_options_and_its_meter(page: Page) -> None:
+    box, sign = page.get_by_text("Grey square two pixels"), page.get_by_text("Stop sign two pixels")
+    meter = page.locator("#meter")
+    expect(box).to_be_visible()
+    expect(meter).to_contain_text("‖g‖ = 28.8, in 828 of 1024 values")
+    before = preview(page).get_attribute("src")
+    choose(page, "Trigger", "stop sign")
+    expect(sign).to_be_visible()
+    expect(box).to_be_hidden()
+    expect(preview(page)).not_to_have_attribute("src", before or "")
+    choose(page, "Trigger", "none")
+    expect(number(page, "size")).to_be_hidden()
+    expect(meter).to_contain_text("adds nothing")
+    choose(page, "Sampler", "ddim")
+    expect(number(page, "eta")).to_be_visible()
+    expect(page.locator("#truth")).to_contain_text("expect it to fail")
+
+
+def test_what_does_not_fit_is_said_and_forgiven(page: Page) -> None:
+    enter(number(page, "size"), 40)
+    expect(page.get_by_text("A trigger of 40 pixels does not fit into 32×32 pixels.")).to_be_visible()
+    press(page, "Generate")
+    toast = page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("A trigger of 40 pixels does not fit into 32×32 pixels.")
+    expect(toast).not_to_contain_text("Traceback")
+    enter(number(page, "size"), 8)
+    expect(preview(page)).to_be_visible()
+    expect(page.locator("#meter")).to_contain_text("in 960 of 1024 values")
+
+
+def test_a_painting_becomes_the_trigger(page: Page, served_home: Path) -> None:
+    before = preview(page).get_attribute("src")
+    page.get_by_role("button", name="Paint or upload a picture").click()
+    board = page.get_by_role("application")
+    expect(board).to_be_visible()
+    for x, y in ((5, 7), (6, 7)):
+        paint(board, x, y)
+    expect(page.get_by_text("2 pixels painted")).to_be_visible()
+    page.locator("#own").get_by_label("Name").fill("two-dots")
+    press(page, "Use the painting")
+    expect(chosen(page, "Trigger")).to_have_value("own")
+    expect(chosen(page, "picture")).to_have_value("two-dots")
+    expect(preview(page)).not_to_have_attribute("src", before or "")
+    kept = Image.open(served_home / "pictures" / "two-dots.png")
+    assert [kept.getpixel(at) for at in ((5, 7), (6, 7))] == [(255, 255, 255, 255)] * 2
+    assert kept.getchannel("A").histogram()[255] == 2
+
+
+def paint(board: Locator, x: int, y: int) -> None:
+    box = board.bounding_box()
+    assert box
+    board.click(position={"x": (x + 0.5) / 32 * box["width"], "y": (y + 0.5) / 32 * box["height"]})
+
+
+def test_an_upload_becomes_the_trigger_and_a_text_file_does_not(
+    page: Page, served_home: Path, tmp_path: Path
+) -> None:
+    page.get_by_role("button", name="Paint or upload a picture").click()
+    upload = page.locator("#own input[type=file]")
+    (tmp_path / "text.png").write_text("hello, I am a picture")
+    upload.set_input_files(tmp_path / "text.png")
+    toast = page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("This file is not a complete picture")
+    expect(toast).not_to_contain_text("Traceback")
+    expect(chosen(page, "Trigger")).to_have_value("grey box")
+    before = preview(page).get_attribute("src")
+    Image.new("RGB", (50, 40), "#bbbbbb").save(tmp_path / "grey.png")
+    page.locator("#own").get_by_label("Name").fill("grey")
+    upload.set_input_files(tmp_path / "grey.png")
+    expect(chosen(page, "Trigger")).to_have_value("own")
+    expect(chosen(page, "picture")).to_have_value("grey")
+    expect(preview(page)).not_to_have_attribute("src", before or "")
+    assert Image.open(served_home / "pictures" / "grey.png").size == (50, 40)
+
+
+def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
+    page: Page, served_home: Path, tmp_path: Path
+) -> None:
+    page.get_by_role("tab", name="Data").click()
+    press(page, "Show")
+    seen = page.locator("#data")
+    expect(seen).to_contain_text("4,500 images to train on")
+    for k in range(4):
+        Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
+    page.get_by_role("button", name="Upload pictures of your own").click()
+    page.locator("#own-data").get_by_label("Name").fill("blues")
+    page.locator("#own-data input[type=file]").set_input_files(sorted(tmp_path.glob("*.png")))
+    expect(chosen(page, "Dataset")).to_have_value("uploaded")
+    expect(chosen(page, "data set")).to_have_value("blues")
+    expect(seen).to_contain_text("3 images to train on")
+    expect(seen).to_contain_text("uploaded")
+    assert len(list((served_home / "uploads" / "blues").iterdir())) == 4
+
+
+def test_the_link_opens_the_same_settings(page: Page) -> None:
+    choose(page, "Trigger", "stop sign")
+    choose(page, "Target", "corner")
+    choose(page, "Sampler", "ddim")
+    expect(number(page, "eta")).to_be_visible()
+    enter(number(page, "steps"), 20)
+    enter(page.get_by_label("Seed"), 5)
+    enter(number(page, "Images"), 3)
+    page.get_by_role("button", name="How did you get this?").click()
+    link = page.locator("#link").get_by_role("textbox")
+    for part in ("seed=5", "n=3", "stop_sign", "corner", "20"):
+        expect(link).to_have_value(containing(part))
+    expect(page.locator("#command")).to_contain_text("--seed 5 --n 3")
+    opened(page, link.input_value())
+    expect(status(page)).to_contain_text("Settings from the link")
+    expect(chosen(page, "Trigger")).to_have_value("stop sign")
+    expect(chosen(page, "Target")).to_have_value("corner")
+    expect(chosen(page, "Sampler")).to_have_value("ddim")
+    expect(number(page, "steps")).to_have_value("20")
+    expect(page.get_by_label("Seed")).to_have_value("5")
+    expect(number(page, "Images")).to_have_value("3")
+    page.reload()
+    expect(status(page)).to_contain_text("Settings from the link")
+    expect(page.get_by_label("Seed")).to_have_value("5")
+
+
+def containing(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text))
+
+
+def test_a_bad_link_gets_a_sentence_and_the_page_works(page: Page, address: str) -> None:
+    page.goto(f"{address}/?n=NaN&a=%3Cscript%3Ealert(1)%3C/script%3E")
+    expect(status(page)).to_contain_text("This link cannot be opened: n is ")
+    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
+    quick(page, steps=1, n=1)
+    press(page, "Generate")
+    done(page)
+
+
+def test_presets_set_what_they_say_and_run(page: Page) -> None:
+    press(page, "Clip it away")
+    expect(clip(page, "x0")).to_be_checked()
+    expect(status(page)).to_contain_text("step")
+    press(page, "Same model, DDIM")
+    expect(chosen(page, "Sampler")).to_have_value("ddim")
+    expect(number(page, "steps")).to_have_value("50")
+    expect(clip(page, "none")).to_be_checked()
+    press(page, "Made for DDIM")
+    expect(chosen(page, "Model B")).to_have_value("mnist-grey-box-hat-ode  ⚠ backdoored")
+    press(page, "Wake the backdoor")
+    expect(chosen(page, "Sampler")).to_have_value("ddpm")
+    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
+    expect(page.locator("#truth")).to_contain_text("sde backdoor works here")
+    expect(status(page)).to_contain_text("of 250")
+    press(page, "Stop")
+    expect(status(page)).to_contain_text("Stopped", timeout=SOON)
+
+
+def test_the_welcome_stays_away_and_a_reload_works(page: Page) -> None:
+    welcome = page.get_by_text("turns noise into pictures")
+    expect(welcome).to_be_visible()
+    press(page, "Got it")
+    expect(welcome).to_be_hidden()
+    page.reload()
+    expect(status(page)).to_contain_text("Stored result")
+    expect(welcome).to_be_hidden()
+    expect(picture(page)).to_be_visible()
+
+
+def test_who_waits_sees_the_place_in_the_queue(page: Page, browser: Browser, address: str) -> None:
+    press(page, "Generate")
+    expect(status(page)).to_contain_text("step")
+    context = browser.new_context()
+    second = context.new_page()
+    opened(second, address)
+    press(second, "Generate")
+    place = second.locator("#status .progress-text")
+    expect(place).to_contain_text("queue: 1/1")
+    uncut = "node => getComputedStyle(node.parentElement).overflow === 'visible'"
+    assert place.evaluate(uncut), "the line is there, but cut off"
+    press(page, "Stop")
+    expect(status(second)).to_contain_text("of 250")
+    press(second, "Stop")
+    expect(status(second)).to_contain_text("Stopped", timeout=SOON)
+    context.close()
+
+
+@pytest.fixture
+def screen(browser: Browser, request: pytest.FixtureRequest, address: str) -> Iterator[Page]:
+    """The page on a screen of its own size: a live page that is resized may stop drawing frames."""
+    context = browser.new_context(viewport=request.param)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    opened(page, address)
+    yield page
+    context.close()
+
+
+PHONE, TABLET, PROJECTOR = (
+    {"width": width, "height": height} for width, height in ((390, 844), (768, 1024), (1920, 1080))
+)
+
+
+@pytest.mark.parametrize("screen", [PHONE, TABLET, PROJECTOR], ids=str, indirect=True)
+def test_nothing_is_wider_than_the_screen(screen: Page) -> None:
+    expect(screen.get_by_role("button", name="Generate", exact=True)).to_be_visible()
+    expect(picture(screen)).to_be_visible()
+    assert screen.evaluate(OVERFLOW) <= 0
+
+
+@pytest.mark.parametrize("screen", [PHONE], ids=str, indirect=True)
+def test_the_painting_fits_a_phone(screen: Page) -> None:
+    screen.get_by_role("button", name="Paint or upload a picture").click()
+    expect(screen.get_by_role("application")).to_be_visible()
+    assert screen.evaluate(OVERFLOW) <= 0
