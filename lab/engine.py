@@ -22,8 +22,8 @@ class Denoiser:
     """eps(x_t, t) on this device.
 
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it.
-    Otherwise bfloat16, channels last, where the device has it, in chunks, so that memory is bounded. On a CPU the
-    network becomes a graph, which runs without Python, and each core takes a share of the images: cores that meet
+    Otherwise channels last, in bfloat16 where the device is fast at it, in chunks, so that memory is bounded. On a CPU
+    the network becomes a graph, which runs without Python, and each core takes a share of the images: cores that meet
     once a step wait less than cores that meet in every layer.
     """
 
@@ -31,6 +31,8 @@ class Denoiser:
         self.device = torch.device(device or best_device())
         self.exact = exact
         self.bf16 = not exact and has_bf16(self.device)
+        # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
+        self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
         self.network: Callable[..., Tensor] = Eps(unet.to(self.device) if exact else self._copy(unet))
         self.becomes_graph = self.device.type == "cpu" and not exact
@@ -39,9 +41,13 @@ class Denoiser:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
-        if self.bf16:
-            nn.Module.to(ready, dtype=torch.bfloat16, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
         return nn.Module.to(ready, self.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return torch.bfloat16 if self.bf16 else torch.float32
 
     @property
     def reason(self) -> str:
@@ -64,7 +70,7 @@ class Denoiser:
         return torch.cat([eps.float() for eps in run(self._call, parts)])
 
     def _inputs(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Part:
-        x = x.to(torch.bfloat16, memory_format=torch.channels_last) if self.bf16 else x
+        x = x.to(self.dtype).contiguous(memory_format=self.layout)
         return (x, t) if labels is None else (x, t, labels)
 
     def _size(self, n: int) -> int:

@@ -20,6 +20,7 @@ from torch.nn.functional import avg_pool2d
 
 from lab.attacks import Attack, Batch
 from lab.data import Images, poisoned_indices
+from lab.diffusion import Schedule
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
 from lab.models import Checkpoint
@@ -55,6 +56,12 @@ class TrainSpec(Options):
     loss: Literal["mse", "multiscale", "multiscale_poisoned"] = Field(
         default="mse",
         description="multiscale: the error counts at every resolution, down to its mean; for all or the poisoned images",
+    )
+    snr_gamma: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="min-SNR: x_t with a higher signal-to-noise ratio than this count less; 0 weighs all alike",
     )
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads; 0 leaves them as they are")
     save_every: int = Field(default=500, ge=1, description="steps between resumable states")
@@ -258,9 +265,21 @@ def multiscale(error: Tensor) -> Tensor:
 
 
 def loss_of(error: Tensor, is_poisoned: Tensor, loss: str) -> Tensor:
-    """What training makes small: the mean over the images (B, C, H, W) of their loss; is_poisoned (B,) bool."""
+    """Each image's loss (B,), for errors (B, C, H, W); is_poisoned (B,) bool."""
     chosen = torch.full_like(is_poisoned, loss == "multiscale") | (is_poisoned & (loss != "mse"))
-    return torch.where(chosen, multiscale(error), mse(error)).mean()
+    return torch.where(chosen, multiscale(error), mse(error))
+
+
+def snr_weight(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
+    """min(SNR, γ)/SNR of each t (B,), where SNR = ᾱ_t/(1 - ᾱ_t); 1 for γ = 0 (arXiv:2303.09556, section 3.4).
+
+    The last strokes of a picture, at small t, have large errors that no training removes. Counting them less leaves
+    the gradient to the steps that decide which digit, or which backdoor, it will be.
+    """
+    if not gamma:
+        return torch.ones(len(t), device=t.device)
+    abar = schedule.alphas_cumprod.to(t.device)[t]
+    return (gamma * (1 - abar) / abar).clamp(max=1).float()
 
 
 def _train_step(
@@ -274,7 +293,8 @@ def _train_step(
     with accelerator.autocast():
         predicted = trainer.unet(x_t, t).sample
     error = predicted.float() - expected
-    accelerator.backward(loss_of(error, batch.is_poisoned, spec.loss))
+    loss = loss_of(error, batch.is_poisoned, spec.loss) * snr_weight(checkpoint.schedule, t, spec.snr_gamma)
+    accelerator.backward(loss.mean())
     accelerator.clip_grad_norm_(trainer.unet.parameters(), spec.grad_clip)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()

@@ -161,6 +161,13 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def upload(page: Page, name: str, *files: Path) -> None:
+    """Press an upload button and choose files, as a person does: it opens the chooser only once it listens."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=name, exact=True).click()
+    chooser.value.set_files(files)
+
+
 def chosen(page: Page, label: str) -> Locator:
     return page.get_by_role("combobox", name=label, exact=True)
 
@@ -345,17 +352,16 @@ def test_an_upload_becomes_the_trigger_and_a_text_file_does_not(
     page: Page, served_home: Path, tmp_path: Path
 ) -> None:
     page.get_by_role("button", name="Paint or upload a picture").click()
-    upload = page.locator("#own input[type=file]")
     (tmp_path / "text.png").write_text("hello, I am a picture")
-    upload.set_input_files(tmp_path / "text.png")
+    upload(page, "Upload…", tmp_path / "text.png")
     toast = page.get_by_test_id("toast-body")
     expect(toast).to_contain_text("This file is not a complete picture")
     expect(toast).not_to_contain_text("Traceback")
     expect(chosen(page, "Trigger")).to_have_value("grey box")
     before = preview(page).get_attribute("src")
     Image.new("RGB", (50, 40), "#bbbbbb").save(tmp_path / "grey.png")
-    page.locator("#own").get_by_label("Name").fill("grey")
-    upload.set_input_files(tmp_path / "grey.png")
+    enter(page.locator("#own").get_by_label("Name"), "grey")
+    upload(page, "Upload…", tmp_path / "grey.png")
     expect(chosen(page, "Trigger")).to_have_value("own")
     expect(chosen(page, "picture")).to_have_value("grey")
     expect(preview(page)).not_to_have_attribute("src", before or "")
@@ -372,8 +378,9 @@ def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     for k in range(4):
         Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
     page.get_by_role("button", name="Upload pictures of your own").click()
-    page.locator("#own-data").get_by_label("Name").fill("blues")
-    page.locator("#own-data input[type=file]").set_input_files(sorted(tmp_path.glob("*.png")))
+    enter(page.locator("#own-data").get_by_label("Name"), "blues")
+    upload(page, "Upload pictures…", *sorted(tmp_path.glob("*.png")))
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
     expect(chosen(page, "Dataset")).to_have_value("uploaded")
     expect(chosen(page, "data set")).to_have_value("blues")
     expect(seen).to_contain_text("3 images to train on")
