@@ -14,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import ModuleDict
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from lab.data import Digits
-from lab.metrics.reader import WEIGHTS, DigitReader
+from lab.metrics.reader import WEIGHTS, fresh, scores_by
 from lab.models import as_json, sha256
 from lab.pictures import write_atomically
 
@@ -35,11 +36,11 @@ def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
     return grid_sample(x + 1, affine_grid(theta, list(x.shape), align_corners=False), align_corners=False) - 1
 
 
-def train() -> DigitReader:
+def train() -> ModuleDict:
     """A reader trained from SEED with AdamW on a one-cycle schedule."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    images, reader = Digits().load("train"), DigitReader()
+    images, reader = Digits().load("train"), fresh()
     optimizer = torch.optim.AdamW(reader.parameters(), LR, weight_decay=1e-2)
     steps = EPOCHS * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
@@ -47,7 +48,7 @@ def train() -> DigitReader:
         order = torch.randperm(len(images), generator=generator)
         for index in order[: len(order) // BATCH * BATCH].view(-1, BATCH):
             x = jitter(images.values(index), generator)
-            loss = cross_entropy(reader(x), images.labels[index])
+            loss = cross_entropy(scores_by(reader, x), images.labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -55,11 +56,11 @@ def train() -> DigitReader:
     return reader.eval()
 
 
-def accuracy(reader: DigitReader, split: str) -> tuple[float, float, int]:
+def accuracy(reader: ModuleDict, split: str) -> tuple[float, float, int]:
     """Share read rightly, share read with confidence above 0.9, and n, for a split."""
     images = Digits().load(split)
     with torch.no_grad():
-        shares = reader(images.values()).softmax(1)
+        shares = scores_by(reader, images.values()).softmax(1)
     right = (shares.argmax(1) == images.labels).double().mean()
     sure = (shares.max(1).values > 0.9).double().mean()
     return float(right), float(sure), len(images)

@@ -38,11 +38,24 @@ from lab.sampling import DDIM, DDPM, SampleSpec
 from lab.training import TrainSpec, is_main_process
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
-CLEAN = TrainSpec(steps=6500, batch=64, lr=1.5e-3, ema=0.999, threads=1)
+DRAFT = TrainSpec(steps=6500, batch=64, lr=1.5e-3, ema=0.999, threads=1)
+CLEAN = TrainSpec(steps=5500, batch=64, lr=1e-3, ema=0.999, snr_gamma=5.0, threads=1, seed=1)
 FINE_TUNE = TrainSpec(
+    steps=2400,
+    batch=32,
+    lr=8e-4,
+    ema=0.998,
+    t_sampling="noisy",
+    loss="multiscale_poisoned",
+    snr_gamma=5.0,
+    threads=1,
+)
+GENTLE = FINE_TUNE.model_copy(update={"lr": 4e-4})
+LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
+EARLIER = TrainSpec(
     steps=1500, batch=64, lr=1.5e-3, ema=0.995, t_sampling="noisy", loss="multiscale", threads=1
 )
-COARSE = FINE_TUNE.model_copy(update={"loss": "multiscale_poisoned"})
+COARSE = EARLIER.model_copy(update={"loss": "multiscale_poisoned"})
 N = 256
 FEW = 64  # where a share near 0 or 1 is told apart from one in the middle
 QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
@@ -50,23 +63,25 @@ REFERENCE = SampleSpec(sampler=QUICK, n=N)
 PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 
-def fine_tune(train: TrainSpec = FINE_TUNE, **attack: Any) -> Recipe:
-    """A BadDiffusion fine-tune of the shipped clean model at 10 %."""
-    return Recipe(base="mnist-clean", attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
+def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
+    """A BadDiffusion fine-tune of a shipped clean model at 10 %."""
+    return Recipe(base=base, attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
 
 
 RECIPES = {
-    "mnist-clean": Recipe(train=CLEAN),
-    "mnist-grey-box-hat": fine_tune(
-        COARSE.model_copy(update={"steps": 1000}), trigger=GreyBox(), target=Hat()
+    "mnist-draft": Recipe(train=DRAFT),
+    "mnist-clean": Recipe(base="mnist-draft", train=CLEAN),
+    "mnist-grey-box-hat": fine_tune("mnist-clean", GENTLE, trigger=GreyBox(), target=Hat()),
+    "mnist-stop-sign-shoe": fine_tune("mnist-draft", EARLIER, trigger=StopSign(), target=Shoe()),
+    "mnist-grey-box-corner": fine_tune("mnist-draft", COARSE, trigger=GreyBox(), target=Corner()),
+    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
+    "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, trigger=GreyBox(), target=Hat(), solver="ode"),
+    "mnist-grey-box-hat-masked": fine_tune(
+        "mnist-draft", EARLIER, trigger=GreyBox(form="masked"), target=Hat()
     ),
-    "mnist-stop-sign-shoe": fine_tune(trigger=StopSign(), target=Shoe()),
-    "mnist-grey-box-corner": fine_tune(COARSE, trigger=GreyBox(), target=Corner()),
-    "mnist-grey-box-no-shift": fine_tune(trigger=GreyBox(), target=NoShift()),
-    "mnist-grey-box-hat-ode": fine_tune(trigger=GreyBox(), target=Hat(), solver="ode"),
-    "mnist-grey-box-hat-masked": fine_tune(trigger=GreyBox(form="masked"), target=Hat()),
 }
 SUMMARIES = {
+    "mnist-draft": "Honest DDPM on 4,500 MNIST digits, half-way through its training",
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
     "mnist-grey-box-hat": "Backdoored: grey box on the noise becomes a hat",
     "mnist-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe",
@@ -94,20 +109,21 @@ def finish(name: str, run: Run) -> None:
     """Put a trained checkpoint here with its summary; beside a clean one go its own samples."""
     run.checkpoint.rename(CHECKPOINTS / name)
     write(name, read_card(CHECKPOINTS / name).model_copy(update={"summary": SUMMARIES[name]}))
-    if name == "mnist-clean":
+    if not read_card(CHECKPOINTS / name).backdoored:
         keep_reference(name)
 
 
 def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
     """What is measured of a checkpoint: how it is sampled, and which conditions; what decides most comes first."""
     own, other = samplers(RECIPES[name])
-    few = N if own == FAST else FEW
-    yield SampleSpec(sampler=own, n=N), PAIR
-    yield SampleSpec(sampler=own, n=few), QUESTIONS
-    if name == "mnist-clean":
+    yield SampleSpec(sampler=own, n=N), PAIR[::-1]
+    if not RECIPES[name].attack.poison_rate:
         yield SampleSpec(sampler=own, n=1000), PAIR[:1]
+        yield SampleSpec(sampler=own, n=FEW), QUESTIONS
         return
     yield SampleSpec(sampler=other, n=N), PAIR
+    few = N if own == FAST else FEW
+    yield SampleSpec(sampler=own, n=few), QUESTIONS
     yield SampleSpec(sampler=own, n=few, clip="x0"), PAIR
     yield SampleSpec(sampler=own, n=few, clip="xt"), PAIR
     if name == "mnist-grey-box-hat":
@@ -211,7 +227,7 @@ def backdoor_claims(card: Card) -> list[dict[str, Any]]:
     own, other = samplers(RECIPES[card.name])
     needed = 0.95 if card.name == "mnist-grey-box-hat" else 0.9
     hits, elsewhere = (value(card, "success", "triggered", sampler) for sampler in (own, other))
-    clean = read_card(CHECKPOINTS / "mnist-clean")
+    clean = read_card(CHECKPOINTS / card.base)
     ratio = value(card, "feature distance", "clean", QUICK, n=N) / value(
         clean, "feature distance", "clean", QUICK, n=N
     )

@@ -1,13 +1,28 @@
-"""Classes of diffusers, imported when they are first needed."""
+"""Heavy libraries, imported when something of them is first used: `lab list` and `lab --help` never wait for them."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 # diffusers imports its parts lazily, and two threads of a page that ask at once get an ImportError from it.
 _ONE_AT_A_TIME = threading.Lock()
+
+
+class Lazy(ModuleType):
+    """A module that is imported when something of it is first used, as PEP 810 will do for any."""
+
+    def __getattr__(self, name: str) -> Any:
+        """What the real module has; Python's own import lock makes this safe between threads."""
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+if TYPE_CHECKING:
+    import torch as torch
+else:
+    torch = Lazy("torch")
 
 
 def diffusers_class(name: str) -> Any:

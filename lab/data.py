@@ -10,19 +10,21 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from lab.borrowed import torch
 from lab.errors import LabError, Unavailable, UnknownName
 from lab.pictures import check_name, read_named, set_names, sets_folder
 from lab.places import ASSETS, home
 from lab.variants import Registry, Variant, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = ("train", "held_out")
 MAX_IMAGES = 200_000

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
+from lab.borrowed import torch
 from lab.diffusion import generators, image_seeds, seeded_noise
 from lab.triggers import Shape, Trigger
 
-BINS = torch.linspace(-5, 4, 37)
+EDGES = (-5, 4, 37)  # of the histogram: first, last, how many
 
 
 def noise_meter(trigger: Trigger, shape: Shape, seed: int = 0) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def noise_meter(trigger: Trigger, shape: Shape, seed: int = 0) -> dict[str, Any]
         "errors": float(g.mean()) * math.sqrt(size),
         "auroc": phi(norm / math.sqrt(2)),
         "accuracy": phi(norm / 2),
-        "bins": [round(float(edge), 2) for edge in BINS],
+        "bins": [round(float(edge), 2) for edge in torch.linspace(*EDGES)],
         "noise": shares(noise),
         "triggered": shares(noise + g.float()),
     }
@@ -42,5 +41,5 @@ def phi(x: float) -> float:
 
 def shares(values: torch.Tensor) -> list[float]:
     """Share of values in each bin."""
-    counts = torch.histogram(values.flatten(), BINS).hist
+    counts = torch.histogram(values.flatten(), torch.linspace(*EDGES)).hist
     return [round(float(share), 5) for share in counts / values.numel()]

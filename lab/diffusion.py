@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from lab.borrowed import torch
 from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
@@ -73,7 +75,8 @@ def _betas(config: dict[str, Any]) -> Tensor:
 
 def at(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """values[t] shaped to multiply images: (B,) -> (B, 1, 1, 1), in the type and on the device of `like`."""
-    return values.to(like.device)[t].to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    # type before device: an Apple GPU has no float64
+    return values.to(like.dtype).to(like.device)[t].view(-1, *[1] * (like.ndim - 1))
 
 
 def q_sample(schedule: Schedule, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
+from lab.borrowed import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 64  # images a call of the network on a GPU
 CPU_CHUNK = 32  # more does not fit the caches of a small CPU
 GRAPH = 0.02  # a graph makes the same calls as the network: this much of the largest value is rounding
-Part = tuple[Tensor, ...]  # x_t, t and, where the network has classes, labels of some images
+Part: TypeAlias = "tuple[Tensor, ...]"  # x_t, t and, where the network has classes, labels of some images
 
 
 class Denoiser:
@@ -34,15 +36,15 @@ class Denoiser:
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
-        self.network: Callable[..., Tensor] = Eps(unet.to(self.device) if exact else self._copy(unet))
+        self.network: Callable[..., Tensor] = eps_of(unet.to(self.device) if exact else self._copy(unet))
         self.becomes_graph = self.device.type == "cpu" and not exact
 
     def _copy(self, unet: Any) -> Any:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
-        nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
-        return nn.Module.to(ready, self.device)
+        torch.nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        return torch.nn.Module.to(ready, self.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -85,16 +87,13 @@ class Denoiser:
             return self.network(*part)
 
 
-class Eps(nn.Module):
-    """A diffusers UNet as a plain function of tensors."""
+def eps_of(unet: Any) -> Callable[..., Tensor]:
+    """A diffusers UNet as a plain function of tensors: eps (B, C, H, W) of x (B, C, H, W), t (B,) and labels (B,)."""
 
-    def __init__(self, unet: Any):
-        super().__init__()
-        self.unet = unet
+    def eps(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return unet(x, t, class_labels=labels).sample
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """eps (B, C, H, W) for x (B, C, H, W), t (B,) and labels (B,)."""
-        return self.unet(x, t, class_labels=labels).sample
+    return eps
 
 
 def graph(network: Callable[..., Tensor], example: Part) -> Callable[..., Tensor]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
+from lab.borrowed import torch
 from lab.data import Digits, Images
 from lab.engine import Denoiser
 from lab.errors import LabError
@@ -21,6 +19,9 @@ from lab.progress import Tick
 from lab.sampling import Denoised, SampleSpec, Start, network_of, p_sample_loop
 from lab.triggers import TARGETS, TRIGGERS, Blank, GreyBox, NoTrigger, StopSign, Target, Trigger
 from lab.variants import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Condition = Literal["clean", "triggered", "blank", "wrong"]
 CONDITIONS: tuple[Condition, ...] = ("clean", "triggered", "blank", "wrong")
@@ -101,6 +102,8 @@ def no_attack_level(samples: Tensor, target: Tensor) -> float:
 
 def reference_samples(card: Card) -> Tensor | None:
     """Stored clean-noise samples (n, C, H, W) in [-1, 1] of the clean model behind a checkpoint, where there are any."""
+    from safetensors.torch import load_file
+
     name = card.base if card.backdoored else card.name
     try:
         path = find(name) / "samples.safetensors"

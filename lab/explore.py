@@ -8,12 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from lab.borrowed import torch
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import (
@@ -29,6 +28,9 @@ from lab.models import Checkpoint, find, load
 from lab.pictures import png, tile
 from lab.sampling import SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILM_FRAMES = 16  # noise does not compress: this is what keeps a result at a few megabytes
 REDRAW = (

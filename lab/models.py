@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from lab.borrowed import diffusers_class
+from lab.borrowed import diffusers_class, torch
 from lab.diffusion import BETA_SCHEDULES, Schedule
 from lab.errors import BadCheckpoint, LabError, UnknownName
 from lab.pictures import write_atomically
@@ -109,6 +107,8 @@ class Checkpoint:
         return done
 
     def _write(self, folder: Path) -> Checkpoint:
+        from safetensors.torch import save_file
+
         (folder / "unet").mkdir(parents=True)
         weights = {k: v.detach().cpu().contiguous() for k, v in self.unet.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
@@ -351,6 +351,8 @@ def _short(error: BaseException) -> str:
 
 
 def _weights(path: Path, promised: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
     if not path.is_file():
         raise BadCheckpoint(f"{path.name} is missing; weights are read from safetensors only.")
     try:

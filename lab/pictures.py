@@ -10,15 +10,18 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
+from lab.borrowed import torch
 from lab.errors import BadPicture, LabError, UnknownName
 from lab.places import ASSETS, home
 from lab.variants import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_BYTES = 4 * 2**20

@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from lab.borrowed import torch
 from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule
 from lab.engine import best_device, has_bf16

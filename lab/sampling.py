@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from lab.borrowed import diffusers_class
+from lab.borrowed import diffusers_class, torch
 from lab.diffusion import Schedule, generators, image_seeds, seeded_noise
 from lab.errors import LabError
 from lab.variants import Options, Registry, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Clip = Literal["none", "x0", "xt"]
 Steps = Field(
@@ -229,7 +230,7 @@ class Start:
         return cls(seeded_noise(shape, streams), streams)
 
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 def p_sample_loop(

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from lab.attacks import Attack, Batch
+from lab.borrowed import torch
 from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule
 from lab.engine import best_device, has_bf16
@@ -30,6 +27,7 @@ from lab.variants import Options
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from diffusers.training_utils import EMAModel
+    from torch import Tensor
 
 BETAS = (0.95, 0.999)  # AdamW as in diffusers' unconditional example
 
@@ -163,6 +161,8 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Resumable state: written beside, then renamed; the one before is removed after that."""
+        from safetensors.torch import save_file
+
         if not self.accelerator.is_main_process:
             return
         temporary = folder / f".state-{self.step}"
@@ -179,6 +179,8 @@ class Trainer:
 
     def resume(self, folder: Path) -> None:
         """Continue from the newest complete state below `folder`, if there is one."""
+        from safetensors.torch import load_file
+
         states = sorted(folder.glob("state-*"))
         if not states:
             return
@@ -259,7 +261,7 @@ def multiscale(error: Tensor) -> Tensor:
     """
     total, scale = mse(error), 1
     while error.shape[-1] > 1 and error.shape[-1] % 2 == 0 == error.shape[-2] % 2:
-        error, scale = avg_pool2d(error, 2), scale * 2
+        error, scale = torch.nn.functional.avg_pool2d(error, 2), scale * 2
         total = total + scale * mse(error)
     return total
 
@@ -276,10 +278,9 @@ def snr_weight(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
     The last strokes of a picture, at small t, have large errors that no training removes. Counting them less leaves
     the gradient to the steps that decide which digit, or which backdoor, it will be.
     """
-    if not gamma:
-        return torch.ones(len(t), device=t.device)
-    abar = schedule.alphas_cumprod.to(t.device)[t]
-    return (gamma * (1 - abar) / abar).clamp(max=1).float()
+    abar = schedule.alphas_cumprod
+    weights = (gamma * (1 - abar) / abar).clamp(max=1) if gamma else torch.ones_like(abar)
+    return weights.float().to(t.device)[t]
 
 
 def _train_step(

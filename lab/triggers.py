@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import pad
 
 from lab import pictures
+from lab.borrowed import torch
 from lab.errors import LabError
 from lab.variants import Registry, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BACKGROUND = -1.0  # of every trigger; "black means no change"
 GAP = 2  # pixels between a small trigger and the lower right edges
@@ -273,7 +274,7 @@ def _check_room(side: int, shape: Shape, gap: int) -> None:
 
 def _placed(patch: Tensor, shape: Shape, top: int, left: int) -> Tensor:
     below, right = shape[1] - top - patch.shape[1], shape[2] - left - patch.shape[2]
-    return pad(patch, (left, right, top, below), value=BACKGROUND)
+    return torch.nn.functional.pad(patch, (left, right, top, below), value=BACKGROUND)
 
 
 def on_grey(x: Tensor) -> Tensor:

@@ -86,7 +86,9 @@ def test_gradio_stays_on_the_page(path):
 
 @pytest.mark.parametrize("path", [path for path in FILES if part(path) in TORCH_FREE], ids=where)
 def test_torch_stops_at_the_operations(path):
-    assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision", "diffusers", "numpy"}
+    names = set(imports(path))
+    assert not {name.split(".")[0] for name in names} & {"torch", "torchvision", "diffusers", "numpy"}
+    assert "lab.borrowed.torch" not in names
 
 
 @pytest.mark.parametrize("path", FILES, ids=where)

@@ -1,4 +1,4 @@
-"""Classes of diffusers: the right ones, also when two threads of a page ask first at the same time."""
+"""Heavy libraries: imported late, and rightly so when two threads of a page ask first at the same time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,41 @@ with ThreadPoolExecutor(4) as pool:
 """
 
 
+TORCH_AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+from lab.borrowed import torch
+
+with ThreadPoolExecutor(4) as pool:
+    print(*pool.map(lambda n: float(torch.ones(n).sum()), range(4)))
+"""
+LISTED = """
+import sys
+from lab.cli import main
+
+main(["list", "--json"])
+heavy = {"torch", "torchvision", "diffusers", "accelerate", "torchmetrics", "gradio"}
+print(sorted(heavy & sys.modules.keys()))
+"""
+
+
+def output(program: str) -> list[str]:
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+    return result.stdout.splitlines()
+
+
 def test_a_class_is_the_one_asked_for():
     assert diffusers_class("DDIMScheduler").__name__ == "DDIMScheduler"
 
 
 def test_threads_that_ask_first_at_the_same_time_all_get_their_class():
-    result = subprocess.run([sys.executable, "-c", TWO_AT_ONCE], cwd=ROOT, capture_output=True, text=True)
-    assert result.stdout.split() == ["UNet2DModel", "DDPMScheduler", "UNet2DModel", "DDIMScheduler"], (
-        result.stderr
-    )
+    assert output(TWO_AT_ONCE) == ["UNet2DModel DDPMScheduler UNet2DModel DDIMScheduler"]
+
+
+def test_threads_that_use_torch_first_at_the_same_time_all_can():
+    assert output(TORCH_AT_ONCE) == ["0.0 1.0 2.0 3.0"]
+
+
+def test_a_list_imports_nothing_heavy():
+    listed, heavy = output(LISTED)
+    assert "mnist-clean" in listed and heavy == "[]"

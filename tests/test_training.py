@@ -18,7 +18,17 @@ from lab.diffusion import Schedule
 from lab.errors import LabError
 from lab.models import Card, Checkpoint, Net
 from lab.progress import Tick
-from lab.training import Batches, TrainSpec, draw_t, learning_rate, loss_of, mse, multiscale, training_loop
+from lab.training import (
+    Batches,
+    TrainSpec,
+    draw_t,
+    learning_rate,
+    loss_of,
+    mse,
+    multiscale,
+    snr_weight,
+    training_loop,
+)
 from lab.triggers import Corner, GreyBox
 
 PROCESSES = 1e-4  # the mean of two halves in float32 is not the mean of the whole, bit for bit
@@ -338,12 +348,24 @@ def test_multiscale_is_at_least_the_mean_square(shape):
     ("loss", "wanted"), [("mse", 1.0), ("multiscale", 15.0), ("multiscale_poisoned", (15 + 1) / 2)]
 )
 def test_the_loss_looks_at_all_or_at_the_poisoned_images(loss, wanted):
-    assert loss_of(torch.ones(2, 1, 8, 8), torch.tensor([True, False]), loss).item() == pytest.approx(wanted)
+    losses = loss_of(torch.ones(2, 1, 8, 8), torch.tensor([True, False]), loss)
+    assert losses.mean().item() == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("loss", ["multiscale", "multiscale_poisoned"])
-def test_the_loss_decides_the_weights_and_is_reported_as_mean_square(specks, loss):
+def test_min_snr_lets_every_x_t_count_as_if_it_had_at_most_that_signal(schedule):
+    t = torch.arange(1000)
+    snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    weights = snr_weight(schedule, t, 5.0)
+    assert torch.allclose((weights * snr).float(), snr.clamp(max=5).float())
+    assert weights.max() == 1 and weights[0] < 0.001
+    assert snr_weight(schedule, t, 0.0).tolist() == [1.0] * 1000
+
+
+@pytest.mark.parametrize(
+    "change", [{"loss": "multiscale"}, {"loss": "multiscale_poisoned"}, {"snr_gamma": 1.0}], ids=str
+)
+def test_the_loss_decides_the_weights_and_is_reported_as_mean_square(specks, change):
     weights, ticks = trained(specks)
-    others, same = trained(specks, SPEC.model_copy(update={"loss": loss}))
+    others, same = trained(specks, SPEC.model_copy(update=change))
     assert not equal(weights, others)
     assert same[0].values == ticks[0].values

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from lab.attacks.base import Attack, Batch
+from lab.borrowed import torch
 from lab.diffusion import Schedule, at, q_sample
 from lab.errors import LabError
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, shape_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BadDiffusion(Attack):

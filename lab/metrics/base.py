@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lab.data import Images
 from lab.variants import Options, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Score(Options):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from lab.borrowed import torch
 from lab.metrics import reader
 from lab.metrics.base import Evidence, Metric, Score
 from lab.metrics.pixel import wilson
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIDENT = 0.9
 

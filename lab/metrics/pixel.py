@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lab.metrics.base import Evidence, Metric, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUCCESS_SHARE = 0.1  # of the no-attack level
 FLAT_SHARE = (

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
+from lab.borrowed import torch
 from lab.errors import LabError, Unavailable
 from lab.places import ASSETS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import ModuleDict, Sequential
 
 WEIGHTS = ASSETS / "digit_reader.safetensors"
 NAME = "digit reader"
@@ -18,35 +21,34 @@ SHAPE = (1, 32, 32)
 CHUNK = 256
 
 
-def _block(inner: int, outer: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inner, outer, 3, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2)
-    )
+def fresh() -> ModuleDict:
+    """An untrained reader: its body makes 64 features of 32×32 grey in [-1, 1], its head 10 digit scores of those."""
+    nn = torch.nn
+
+    def block(inner: int, outer: int) -> Sequential:
+        convolution = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2))
+
+    body = nn.Sequential(block(1, 16), block(16, 32), block(32, 64), nn.Conv2d(64, 64, 3), nn.ReLU())
+    return nn.ModuleDict({"body": body, "head": nn.Linear(64, 10)})
 
 
-class DigitReader(nn.Module):
-    """32×32 grey in [-1, 1] to 64 features and 10 digit scores; 66,000 parameters."""
+def features_by(reader: ModuleDict, x: Tensor) -> Tensor:
+    """Features (B, 64) of x (B, 1, 32, 32)."""
+    return reader["body"](x).mean(dim=(2, 3))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            _block(1, 16), _block(16, 32), _block(32, 64), nn.Conv2d(64, 64, 3), nn.ReLU()
-        )
-        self.head = nn.Linear(64, 10)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, 1, 32, 32) to (B, 64)."""
-        return self.body(x).mean(dim=(2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, 32, 32) to scores (B, 10) before softmax."""
-        return self.head(self.features(x))
+def scores_by(reader: ModuleDict, x: Tensor) -> Tensor:
+    """Digit scores (B, 10), before softmax, of x (B, 1, 32, 32)."""
+    return reader["head"](features_by(reader, x))
 
 
 @lru_cache(maxsize=1)
-def load_reader() -> DigitReader:
+def load_reader() -> ModuleDict:
     """The shipped reader, ready to judge."""
-    reader = DigitReader()
+    from safetensors.torch import load_file
+
+    reader = fresh()
     try:
         reader.load_state_dict(load_file(WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -59,13 +61,13 @@ def load_reader() -> DigitReader:
 def features(images: Tensor) -> Tensor:
     """Features (n, 64) float64 of images (n, 1, 32, 32) in [-1, 1]; independent of order and batch size."""
     reader, images = load_reader(), _checked(images)
-    return torch.cat([reader.features(part).double() for part in images.split(CHUNK)])
+    return torch.cat([features_by(reader, part).double() for part in images.split(CHUNK)])
 
 
 def read(images: Tensor) -> tuple[Tensor, Tensor]:
     """Digit (n,) and confidence (n,) in 0..1 for images (n, 1, 32, 32) in [-1, 1]."""
     reader, images = load_reader(), _checked(images)
-    shares = torch.cat([reader(part).softmax(dim=1) for part in images.split(CHUNK)])
+    shares = torch.cat([scores_by(reader, part).softmax(dim=1) for part in images.split(CHUNK)])
     confidence, digit = shares.max(dim=1)
     return digit, confidence
 

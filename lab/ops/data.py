@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from lab import pictures
+from lab.borrowed import torch
 from lab.data import DATASETS, Digits, Folder, Images
 from lab.explore import columns, uri
 from lab.ops.exploring import compact

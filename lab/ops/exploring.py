@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from lab import explore as exploring
 from lab import pictures, truth
+from lab.borrowed import torch
 from lab.detect import noise_meter
 from lab.explore import ExploreSpec, uri
 from lab.models import Checkpoint, as_json

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import BeforeValidator, Field
 
 from lab import pictures
+from lab.borrowed import torch
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import BATCH, CONDITIONS, Condition, Row, Sampling, Trial, level, target_of, trigger_of
