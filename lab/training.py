@@ -302,7 +302,7 @@ def _train_step(
     if trainer.ema:
         trainer.ema.step(accelerator.unwrap_model(trainer.unet).parameters())
     gathered = accelerator.gather((mse(error.detach()), batch.is_poisoned))
-    return _values(*cast(tuple[Tensor, Tensor], gathered))
+    return _values(*cast("tuple[Tensor, Tensor]", gathered))
 
 
 def _share(full: tuple[Batch, Tensor, Tensor], accelerator: Accelerator) -> tuple[Batch, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from lab.borrowed import torch
 from lab.metrics.base import Evidence, Metric, Score
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class SSIM(Metric):
             return None
         target = evidence.target_pixels.expand_as(evidence.pixels)
         each = structural_similarity_index_measure(evidence.pixels, target, data_range=1.0, reduction="none")
-        assert isinstance(each, Tensor)
+        assert isinstance(each, torch.Tensor)
         value, low, high = mean_interval(each)
         return Score(name="SSIM", value=value, low=low, high=high, n=len(evidence.images))
 
