@@ -96,7 +96,7 @@ def test_a_graph_takes_any_number_of_images_and_labels():
     for n in (5, 1, 40):
         x, t, labels = torch.randn(n, 1, 8, 8), torch.randint(0, 1000, (n,)), torch.arange(n) % 4
         assert (denoiser(x, t, labels) - exact(x, t, labels)).abs().max() < BF16
-    assert isinstance(denoiser.network, torch.jit.ScriptModule)
+    assert isinstance(denoiser.network, torch.jit.ScriptFunction)
 
 
 def test_cores_share_the_images_without_changing_them(tiny, monkeypatch):

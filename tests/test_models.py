@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -177,7 +178,7 @@ def test_a_bad_configuration_is_refused_and_nothing_is_allocated(folder, name, m
     def never(*_: Any) -> None:
         pytest.fail("weights were read")
 
-    monkeypatch.setattr(models, "load_file", never)
+    monkeypatch.setattr(safetensors.torch, "load_file", never)
     monkeypatch.setattr(models, "safe_open", never)
     BY_CONFIGURATION[name](folder)
     assert_one_sentence(refusal(folder))
@@ -191,7 +192,7 @@ def test_bad_weights_are_refused(folder, name):
 
 @pytest.mark.parametrize("name", ["missing tensor", "extra tensor", "wrong shape", "truncated", "pickle"])
 def test_wrong_tensors_are_refused_before_they_are_loaded(folder, name, monkeypatch):
-    monkeypatch.setattr(models, "load_file", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(safetensors.torch, "load_file", lambda *_: pytest.fail("weights were loaded"))
     BY_WEIGHTS[name](folder)
     assert_one_sentence(refusal(folder))
 
@@ -299,7 +300,9 @@ def test_a_half_written_folder_has_no_name(tiny, lab_home):
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(tiny, folder, monkeypatch):
-    monkeypatch.setattr(models, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        safetensors.torch, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError):
         tiny.save(folder)
     assert load(folder).card.name == "tiny"
