@@ -74,6 +74,14 @@ def post(address: str, name: str, body: str) -> str:
 # What is offered ---------------------------------------------------------------------------------------------------
 
 
+def test_the_page_describes_itself_in_plain_data():
+    """A component whose option is mistaken for an event puts an object there, with the whole lab behind it."""
+    props = [c["props"] for c in build().get_config_file()["components"] if c["type"] != "state"]
+    pad = next(p for p in props if "backdrop" in p)
+    assert (pad["size"], pad["backdrop"]) == (32, "")
+    assert not [p for each in props for p in each.values() if callable(p)]
+
+
 def test_exactly_the_public_operations_are_offered_by_name(client):
     offered = client.view_api(return_format="dict", print_info=False)
     public = {f"/{name}": operation for name, operation in OPERATIONS.items() if operation.public}

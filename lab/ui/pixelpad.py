@@ -33,6 +33,9 @@ class PixelPad(gr.HTML):
         label: str = "Trigger pixels",
         **html: Any,  # elem_id, visible, ... of gr.HTML
     ) -> None:
+        # gr.HTML takes any name that it does not know for an event, so that without these two its description of the
+        # page would hold events in place of numbers, and be copied at length on every visit.
+        self.size, self.backdrop = size, backdrop
         super().__init__(
             value=value or [],
             label=label,

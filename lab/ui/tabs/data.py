@@ -36,7 +36,9 @@ class Data:
             with gr.Column(scale=1, min_width=290, elem_classes="controls"):
                 self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, _names())
                 self.show = gr.Button("Show", variant="primary", elem_id="show-data")
-                with gr.Accordion("Upload pictures of your own", open=False, elem_id="own-data"):
+                # in sight, not folded away: a field that is only mounted when it is unfolded loses what is typed at once
+                with gr.Column(elem_id="own-data"):
+                    gr.Markdown("#### Pictures of your own")
                     self.name = gr.Textbox("", label="Name of the data set", max_length=40)
                     self.upload = gr.UploadButton(
                         "Upload pictures…", file_types=["image"], file_count="multiple", size="sm"
