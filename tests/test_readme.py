@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -127,6 +128,15 @@ def test_every_clip_says_which_samplers_have_it(clip: str) -> None:
     for kind in without:
         with pytest.raises(LabError):
             SampleSpec(sampler=kind, clip=clip).sampler.build(Schedule.linear(), clip)
+
+
+def test_the_table_of_checkpoints_is_what_their_cards_say(capsys: pytest.CaptureFixture[str]) -> None:
+    make = runpy.run_path(str(ROOT / "checkpoints" / "make.py"))
+    for name in make["RECIPES"]:
+        make["table"](name, ROOT)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line not in README.splitlines()] == []
+    assert len(lines) == len([folder for folder in (ROOT / "checkpoints").iterdir() if folder.is_dir()])
 
 
 def tree_paths() -> list[str]:
