@@ -12,7 +12,7 @@ from lab.errors import LabError
 from lab.ops import OPERATIONS, TABLES, Operation
 from lab.progress import Tick
 
-POSITIONAL = {"list": "what", "describe": "checkpoint", "keep": "file"}
+POSITIONAL = {"bench": "what", "list": "what", "describe": "checkpoint", "keep": "file"}
 EPILOG = (
     "Options of a trigger, target, sampler, attack or dataset follow a dot: --trigger grey_box --trigger.size 8, "
     "--attack baddiffusion --attack.trigger stop_sign --attack.poison_rate 0.2; or give JSON in one piece."
@@ -172,6 +172,10 @@ def table(result: Any) -> str:
         return "\n".join(
             [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
         )
+    if "timings" in result:
+        return "\n".join(
+            [", ".join(f"{k} {v}" for k, v in result["machine"].items()), *map(_timing, result["timings"])]
+        )
     if "scores" in result:
         return "\n".join(
             filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
@@ -191,3 +195,14 @@ def _row(row: dict[str, Any]) -> str:
     how = f"{row['scheduler']}, {row['sampler']['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
     scores = "  ".join(f"{s['name']} {s['value']:.4f}{s['unit']}" for s in row["scores"])
     return f"{row['condition']:>9}: {scores}\n{'':>11}{how}"
+
+
+def _timing(timing: dict[str, Any]) -> str:
+    share = timing["peak_share"]
+    limit = "" if share is None else f", {share:.0%} of the matmul peak"
+    rates = f"{timing['ours']:.4g} and {timing['rivals']:.4g} {timing['unit']}/s{limit}"
+    notes = "".join(f"\n      {name}: {value:.4g}" for name, value in timing["notes"].items())
+    ratio = f"{timing['ratio']:.2f}× ({timing['low']:.2f} to {timing['high']:.2f})"
+    return (
+        f"{timing['name']}: {ratio} {timing['rival']}\n      {rates}, medians of {timing['repeats']}{notes}"
+    )

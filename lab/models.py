@@ -162,6 +162,11 @@ class Net(Options):
         default=(16, 32, 64, 64), min_length=1, max_length=6, description="channels per level"
     )
     layers: int = Field(default=1, ge=1, le=4, description="residual layers per level")
+    attention: tuple[int, ...] = Field(
+        default=(),
+        max_length=6,
+        description="levels with attention, 0 is the finest; the middle always has it",
+    )
     norm_num_groups: Literal[1, 2, 4, 8] = Field(
         default=2, description="groups of a group norm; narrow ones take the mean of x_t away"
     )
@@ -175,24 +180,31 @@ class Net(Options):
             raise LabError("widths are multiples of 8 from 8 to 1024, the last one at least 16.")
         if self.side % 2 ** (len(self.widths) - 1):
             raise LabError(f"A side of {self.side} pixels cannot be halved {len(self.widths) - 1} times.")
+        if not all(0 <= level < len(self.widths) for level in self.attention):
+            raise LabError(f"attention names levels from 0 to {len(self.widths) - 1}.")
         return self
 
     def build(self, seed: int) -> UNet2DModel:
-        """A fresh network with weights from the seed; attention in the middle only."""
+        """A fresh network with weights from the seed."""
         torch.manual_seed(seed)
-        levels = len(self.widths)
+        attends = [level in self.attention for level in range(len(self.widths))]
         return diffusers_class("UNet2DModel")(
             sample_size=self.side,
             in_channels=self.channels,
             out_channels=self.channels,
             layers_per_block=self.layers,
             block_out_channels=self.widths,
-            down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels,
+            down_block_types=tuple(f"{'Attn' * each}DownBlock2D" for each in attends),
+            up_block_types=tuple(f"{'Attn' * each}UpBlock2D" for each in reversed(attends)),
             norm_num_groups=self.norm_num_groups,
             attention_head_dim=16,
             num_class_embeds=self.classes or None,
         )
+
+
+def fresh(net: Net, seed: int) -> Checkpoint:
+    """An untrained checkpoint of this shape, with the lab's own schedule."""
+    return Checkpoint(net.build(seed), Schedule.from_config(SCHEDULER_DEFAULTS), Card())
 
 
 # Loading ---------------------------------------------------------------------------------------------------------

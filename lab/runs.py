@@ -13,10 +13,9 @@ from typing import Any
 
 from lab.borrowed import torch
 from lab.data import Images, poisoned_indices
-from lab.diffusion import Schedule
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
-from lab.models import SCHEDULER_DEFAULTS, Card, Checkpoint, as_json, load
+from lab.models import Card, Checkpoint, as_json, fresh, load
 from lab.pictures import write_atomically
 from lab.progress import Tick
 from lab.recipe import Recipe
@@ -93,8 +92,7 @@ class Run:
         if recipe.base:
             base = load(Path(recipe.base) if "/" in recipe.base else recipe.base)
             return replace(base, card=Card(base=base.card.name))
-        schedule = Schedule.from_config(SCHEDULER_DEFAULTS)
-        return Checkpoint(recipe.net.build(recipe.train.seed), schedule, Card())
+        return fresh(recipe.net, recipe.train.seed)
 
     def _keep_poisoned(self, images: Images) -> None:
         rate, seed = self.recipe.attack.poison_rate, self.recipe.train.seed

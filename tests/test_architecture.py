@@ -20,7 +20,7 @@ ROWS = (  # a module imports from its own row and from rows above, never from on
     "diffusion engine triggers data pictures models metrics sampling",
     "attacks detect",
     "training evaluate truth",
-    "recipe explore",
+    "recipe explore bench",
     "runs",
     "ops",
     "cli",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.explore import ExploreSpec
 from lab.ops.base import Operation, final
+from lab.ops.bench import BenchOptions, bench
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
 from lab.ops.exploring import LookOptions, device_line, explore, look, pack, stored_exploration
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
@@ -39,6 +40,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("sample", sample, SampleOptions, public=False),
         Operation("evaluate", evaluate, EvaluateOptions, public=False),
         Operation("train", train, TrainOptions, public=False),
+        Operation("bench", bench, BenchOptions, public=False),
         Operation("explore", explore, ExploreSpec),
         Operation("look", look, LookOptions),
         Operation("paint", paint, PaintOptions),

@@ -1,0 +1,39 @@
+"""Measure the lab's speed beside the usual way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lab.bench import BENCHES, compare, machine
+from lab.borrowed import torch
+from lab.engine import best_device, has_bf16
+from lab.progress import Tick
+from lab.variants import Options
+
+REPEATS = 3
+
+
+class BenchOptions(Options):
+    """Which speeds to measure, and how thoroughly."""
+
+    what: Literal["all", "sampling", "training", "metrics", "startup"] = Field(
+        default="all", description="which part"
+    )
+    quick: bool = Field(default=False, description="less work in each case: minutes instead of an hour")
+    repeats: int = Field(default=REPEATS, ge=1, le=100, description="timed runs of each way; medians count")
+
+
+def bench(options: BenchOptions) -> Iterator[Tick | dict[str, Any]]:
+    """Measure speed beside diffusers' pipelines, a plain training loop and torchmetrics, as ratios of one run."""
+    device = torch.device(best_device())
+    peak = machine.peak(device, torch.bfloat16 if has_bf16(device) else torch.float32)
+    timings = []
+    names = list(BENCHES) if options.what == "all" else [options.what]
+    for k, name in enumerate(names):
+        for case in BENCHES[name](options.quick):
+            yield Tick(k, len(names), text=case.name)
+            timings.append(compare(case, options.repeats, peak).model_dump(mode="json"))
+    yield {"machine": {**machine.describe(), "matmul GF/s": round(peak / 1e9, 1)}, "timings": timings}

@@ -1,0 +1,103 @@
+"""The benchmark: medians and ratios of two ways through the same work, and cases whose two ways agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lab.bench import BENCHES, Case, base, compare
+from lab.bench import metrics as metric_cases
+from lab.bench import sampling as sampling_cases
+from lab.bench import training as training_cases
+from lab.data import Digits
+from lab.models import Net, fresh
+from lab.ops import OPERATIONS, final
+from lab.sampling import DDIM, DDPM
+
+SMALL = Net(widths=(8, 16), side=16)
+
+
+class Clock:
+    """Time that passes only when a run says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 0.0
+        monkeypatch.setattr(base.time, "perf_counter", lambda: self.now)
+
+    def lasting(self, *seconds: float) -> Callable[[], None]:
+        """A run whose calls last so long, one after the other."""
+        durations = iter(seconds)
+
+        def run() -> None:
+            self.now += next(durations)
+
+        return run
+
+
+def test_a_ratio_is_the_median_of_pairs_and_the_first_run_only_warms_up(monkeypatch):
+    clock = Clock(monkeypatch)
+    case = Case(
+        "naps", "longer naps", clock.lasting(99, 1, 2, 1), clock.lasting(99, 2, 8, 3), work=6, unit="naps"
+    )
+    timing = compare(case, 3)
+    assert (timing.ours, timing.rivals) == (6 / 1, 6 / 3)
+    assert (timing.low, timing.ratio, timing.high) == (2, 3, 4)
+    assert timing.peak_share is None
+
+
+def test_the_peak_is_the_limit_where_operations_are_counted(monkeypatch):
+    clock = Clock(monkeypatch)
+    case = Case("multiplying", "the same", clock.lasting(1, 2), clock.lasting(1, 1), flops=1e9)
+    assert compare(case, 1, peak=2e9).peak_share == 0.25
+
+
+def test_both_ways_are_run_alike():
+    runs = []
+    compare(Case("counting", "counting", lambda: runs.append("ours"), lambda: runs.append("rival")), 2)
+    assert runs == ["ours", "rival"] * 3
+
+
+@pytest.mark.parametrize("sampler", [DDPM(steps=2), DDIM(steps=2)], ids=lambda s: s.kind)
+def test_sampling_stands_beside_the_pipeline_of_its_sampler(sampler):
+    case = sampling_cases.beside("small", fresh(SMALL, 0), sampler, n=2)
+    assert case.rival_name == f"{sampler.scheduler.removesuffix('Scheduler')}Pipeline"
+    assert case.ours().shape == (2, 1, 16, 16)
+    assert case.rival().images.shape == (2, 16, 16, 1)
+    assert case.work == 4 and case.flops > 0
+    assert next(iter(case.check().values())) < 2 / 255
+
+
+def test_operations_are_those_of_the_convolutions():
+    counted = sampling_cases.flops(fresh(SMALL, 0))
+    first = 2 * 16 * 16 * 9 * 8  # of conv_in alone: one channel to eight
+    assert counted > 10 * first
+
+
+def test_both_loops_train_to_the_same_loss():
+    digits = Digits().load("train")
+    case = training_cases.beside(
+        "small", fresh(Net(widths=(8, 16)), 0), digits, batch=8, steps=4, judged=True
+    )
+    assert case.work == 32
+    assert case.check()["ratio of the losses"] == pytest.approx(1, abs=0.02)
+
+
+def test_feature_distance_is_that_of_torchmetrics():
+    case = next(metric_cases.cases(quick=True))
+    assert next(iter(case.check().values())) < 1e-3
+
+
+def test_images_reach_the_plain_loop_as_they_reach_ours():
+    digits = Digits().load("train")
+    batch = next(iter(training_cases.loader(digits, 4500)))
+    assert torch.allclose(batch.sum(), digits.values().sum(), rtol=1e-4)
+
+
+def test_the_operation_offers_every_bench():
+    field = OPERATIONS["bench"].options.model_fields["what"]
+    assert set(field.annotation.__args__) == {"all", *BENCHES}
+    result = final(OPERATIONS["bench"](what="metrics", quick=True, repeats=1))
+    assert result["machine"]["matmul GF/s"] > 0
+    assert [timing["unit"] for timing in result["timings"]] == ["images"]
