@@ -54,7 +54,8 @@ def compare(case: Case, repeats: int, peak: float = 0.0) -> Timing:
 
     peak: matmul operations a second of this machine; 0 where it is no limit of this case.
     """
-    case.ours(), case.rival()
+    case.ours()
+    case.rival()
     pairs = [(timed(case.ours), timed(case.rival)) for _ in range(repeats)]
     ours, rivals = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratios = [rival / our for our, rival in pairs]
