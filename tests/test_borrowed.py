@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from lab import explore as exploring
+from lab import ops
 from lab.borrowed import diffusers_class
 from lab.places import ROOT
 
 TWO_AT_ONCE = """
 from concurrent.futures import ThreadPoolExecutor
+from lab import explore as exploring
+from lab import ops
 from lab.borrowed import diffusers_class
 
 names = ["UNet2DModel", "DDPMScheduler", "UNet2DModel", "DDIMScheduler"]
@@ -56,3 +60,36 @@ def test_threads_that_use_torch_first_at_the_same_time_all_can():
 def test_a_list_imports_nothing_heavy():
     listed, heavy = output(LISTED)
     assert "mnist-clean" in listed and heavy == "[]"
+
+
+BUILT = """
+import sys
+from lab.ui import build
+
+build()
+print(sorted({"torch", "torchvision", "diffusers", "accelerate", "torchmetrics"} & sys.modules.keys()))
+"""
+
+
+def test_the_page_is_built_before_torch_is_there():
+    assert output(BUILT) == ["[]"]
+
+
+def test_the_first_one_who_presses_generate_finds_the_networks_ready(monkeypatch):
+    made = []
+    monkeypatch.setattr(exploring.Denoiser, "__init__", noting(made, exploring.Denoiser.__init__))
+    exploring._ready.cache_clear()
+    ops.warm_up()
+    assert len(made) == 2
+    ops.final(ops.OPERATIONS["explore"](sampler={"kind": "ddpm", "steps": 1}, n=1, controls=False))
+    assert len(made) == 2
+
+
+def noting(made: list, init):
+    """A constructor that also counts itself."""
+
+    def counted(self, *values, **more):
+        made.append(self)
+        init(self, *values, **more)
+
+    return counted

@@ -6,7 +6,7 @@ from lab.explore import ExploreSpec
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
-from lab.ops.exploring import LookOptions, device_line, explore, look, pack, stored_exploration
+from lab.ops.exploring import LookOptions, device_line, explore, look, pack, stored_exploration, warm_up
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
@@ -29,6 +29,7 @@ __all__ = [
     "stored_exploration",
     "upload",
     "upload_set",
+    "warm_up",
 ]
 
 OPERATIONS: dict[str, Operation] = {

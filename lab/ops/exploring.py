@@ -9,6 +9,7 @@ import json
 import shlex
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +17,12 @@ from lab import explore as exploring
 from lab import pictures, truth
 from lab.borrowed import torch
 from lab.detect import noise_meter
+from lab.errors import LabError
 from lab.explore import ExploreSpec, uri
 from lab.models import Checkpoint, as_json
+from lab.ops.base import final
 from lab.places import ASSETS
-from lab.sampling import SampleSpec
+from lab.sampling import DDPM, SampleSpec
 
 
 def explore(options: ExploreSpec) -> Iterator[dict[str, Any]]:
@@ -94,3 +97,9 @@ def device_line() -> str:
     from lab.engine import Denoiser
 
     return Denoiser(torch.nn.Identity()).reason
+
+
+def warm_up() -> None:
+    """Make the default exploration's networks ready, so that the first one who presses Generate does not wait for it."""
+    with suppress(LabError):  # what is missing is said to the one who asks for it
+        final(explore(ExploreSpec(sampler=DDPM(steps=1), n=1, controls=False)))

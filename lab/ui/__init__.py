@@ -11,6 +11,7 @@ import gradio as gr
 from lab import ops
 from lab.errors import LabError
 from lab.places import home
+from lab.ui.controls import QUIET
 from lab.ui.tabs import data, explore
 
 CSS = Path(__file__).with_name("page.css")
@@ -27,7 +28,10 @@ def build() -> gr.Blocks:
         title="Trojan Noise", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
     ) as page:
         _api()  # first: a handler of the page that has an operation's name gets a number, not the operation
-        gr.HTML(HEADER.format(device=ops.device_line()), padding=False)
+        header = gr.HTML(HEADER.format(device=""), padding=False)
+        page.load(
+            _header, None, header, **QUIET
+        )  # which device it is, torch knows; the page does not wait for it
         with gr.Tabs():
             with gr.Tab("Explore"):
                 explore.build().loaded(page)
@@ -35,6 +39,10 @@ def build() -> gr.Blocks:
                 data.build()
     page.queue(max_size=QUEUE, default_concurrency_limit=1)
     return page
+
+
+def _header() -> str:
+    return HEADER.format(device=ops.device_line())
 
 
 def _api() -> None:
@@ -76,8 +84,13 @@ def launch_options() -> dict[str, Any]:
 
 
 def launch(host: str | None = None, port: int | None = None) -> None:
-    """Serve the page until it is stopped; on a Space, Gradio's own variables decide the address."""
+    """Serve the page until it is stopped; on a Space, Gradio's own variables decide the address.
+
+    torch is imported and the first networks are made ready once the page is served, while a person still reads.
+    """
     page = build()
     hosted = bool(os.environ.get("SPACE_ID"))
     address = host or ("0.0.0.0" if hosted else os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    page.launch(server_name=address, server_port=port, **launch_options())
+    page.launch(server_name=address, server_port=port, prevent_thread_lock=True, **launch_options())
+    ops.warm_up()
+    page.block_thread()
