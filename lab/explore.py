@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
 from pydantic import Field
 
 from lab.borrowed import torch
@@ -27,7 +30,7 @@ from lab.evaluate import (
 from lab.models import Checkpoint, find, load
 from lab.pictures import png, tile
 from lab.sampling import SampleSpec
-from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat
+from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, Trigger
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +40,7 @@ REDRAW = (
     0.25  # seconds between pictures while sampling: smooth to the eye, and little beside the network's work
 )
 CONTROL_IMAGES = 8
+MEMORY = 128 << 20  # bytes of finished pictures that are kept
 MAX_IMAGES = 64
 LABELS: dict[Condition, str] = {
     "clean": "clean noise",
@@ -89,6 +93,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Finished pictures (n, C, H, W) in [-1, 1] and the film of how they came about."""
+
+    images: Tensor
+    frames: list[tuple[float, bytes, bytes]]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return self.images.nbytes + sum(len(x_t) + len(x_0) for _, x_t, x_0 in self.frames)
+
+
+@dataclass(frozen=True)
 class Slot:
     """A checkpoint in slot A or B, its network made ready, and its no-attack level for the chosen target."""
 
@@ -96,6 +113,17 @@ class Slot:
     checkpoint: Checkpoint
     denoiser: Denoiser
     no_attack: float | None
+    version: str  # changes when its file does
+
+
+_DRAWN: LRUCache[str, Drawn] = LRUCache(MEMORY, getsizeof=lambda drawn: drawn.size)
+_LOCK = Lock()  # a page has several threads
+
+
+def drawing(slot: Slot, spec: SampleSpec, added: Trigger, exact: bool) -> str:
+    """A name for everything that decides pictures: model, sampling, the noise's shift pixel by pixel, exactness."""
+    shift = hashlib.sha256(added.shift(slot.checkpoint.shape).contiguous().numpy().tobytes())
+    return " ".join((slot.version, spec.model_dump_json(), shift.hexdigest(), str(exact)))
 
 
 @lru_cache(maxsize=4)
@@ -129,7 +157,8 @@ def slots(spec: ExploreSpec) -> list[Slot]:
 
 def _slot(letter: str, name: str, spec: ExploreSpec) -> Slot:
     checkpoint, denoiser = cached(name), _ready(name, _changed(name), spec.exact)
-    return Slot(letter, checkpoint, denoiser, level(checkpoint, spec.trigger, spec.target))
+    no_attack = level(checkpoint, spec.trigger, spec.target)
+    return Slot(letter, checkpoint, denoiser, no_attack, f"{name} {_changed(name)}")
 
 
 def explore(spec: ExploreSpec) -> Iterator[dict[str, Any]]:
@@ -162,26 +191,36 @@ class Exploration:
         return sorted(self.cells, key=lambda cell: (wait[cell.condition], -ord(cell.slot)))
 
     def fill(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        """Sample one cell, showing x_t on the way."""
+        """Sample one cell, showing x_t on the way; pictures that were drawn before come from memory."""
         slot = next(slot for slot in self.slots if slot.letter == cell.slot)
-        spec = self.spec.sample_spec(cell.n)
-        added = conditions(self.spec.trigger)[cell.condition]
-        sampling = Sampling(slot.checkpoint, spec, slot.denoiser)
-        cell.state, shown = "running", 0.0
+        spec, added = self.spec.sample_spec(cell.n), conditions(self.spec.trigger)[cell.condition]
+        key = drawing(slot, spec, added, self.spec.exact)
+        with _LOCK:
+            drawn = _DRAWN.get(key)
+        if drawn is None:
+            drawn = yield from self._draw(cell, slot, spec, added)
+            with _LOCK:
+                _DRAWN[key] = drawn
+        cell.frames, cell.picture, cell.state = drawn.frames, sheet(drawn.images), "done"
+        trial = Trial(
+            slot.checkpoint, self.spec.trigger, self.spec.target, spec, self.spec.exact, slot.no_attack
+        )
+        cell.row = trial.row(cell.condition, added, drawn.images)
+        self.done += 1
+        yield self.view()
+
+    def _draw(
+        self, cell: Cell, slot: Slot, spec: SampleSpec, added: Trigger
+    ) -> Generator[dict[str, Any], None, Drawn]:
+        sampling, shown = Sampling(slot.checkpoint, spec, slot.denoiser), 0.0
+        cell.state = "running"
         for step in sampling.steps(added):
             if is_frame(step.step, step.total):
                 cell.frames.append((step.t, sheet(step.x_t), sheet(step.pred_x_0)))
             if time.monotonic() - shown >= REDRAW:
                 shown, cell.picture = time.monotonic(), sheet(step.x_t)
                 yield self.view((cell, step.step, step.total))
-        images = torch.cat(sampling.images)
-        cell.picture, cell.state = sheet(images), "done"
-        trial = Trial(
-            slot.checkpoint, self.spec.trigger, self.spec.target, spec, self.spec.exact, slot.no_attack
-        )
-        cell.row = trial.row(cell.condition, added, images)
-        self.done += 1
-        yield self.view()
+        return Drawn(torch.cat(sampling.images), cell.frames)
 
     def view(self, at: tuple[Cell, int, int] | None = None, final: bool = False) -> dict[str, Any]:
         """What the stage shows now, and the rows measured so far."""

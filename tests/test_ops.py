@@ -252,6 +252,30 @@ def test_the_same_seed_gives_the_same_pictures_and_another_gives_others(views):
     assert not set(other.values()) & set(images(views[-1]).values())
 
 
+def test_pictures_that_were_drawn_before_come_from_memory(tiny, lab_home, monkeypatch):
+    tiny.save(lab_home / "checkpoints" / "once")
+    calls, call = [], exploring.Denoiser.__call__
+    monkeypatch.setattr(
+        exploring.Denoiser, "__call__", lambda self, *inputs: calls.append(self) or call(self, *inputs)
+    )
+    options = {"a": "once", "b": "", "sampler": {"kind": "ddpm", "steps": 3}, "n": 2, "controls": False}
+    first = final(OPERATIONS["explore"](**options))
+    assert len(calls) == 6
+    again = final(OPERATIONS["explore"](**options, target="cat"))
+    assert len(calls) == 6
+    assert again["film"] == first["film"]
+    assert [row["image"] for row in again["columns"][0]["rows"]] == [
+        row["image"] for row in first["columns"][0]["rows"]
+    ]
+    for change in ({"seed": 1}, {"clip": "x0"}, {"n": 3}, {"exact": True}):
+        before = len(calls)
+        final(OPERATIONS["explore"](**{**options, **change}))
+        assert len(calls) == before + 6, change
+    before = len(calls)
+    final(OPERATIONS["explore"](**options, trigger="stop_sign"))
+    assert len(calls) == before + 3  # clean noise is what it was
+
+
 def test_one_model_in_both_slots_draws_the_same_twice():
     both = images(explored(a=CLEAN, b=CLEAN, controls=False)[-1])
     assert both["A-clean"] == both["B-clean"] != both["A-triggered"] == both["B-triggered"]
