@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lab.data import Digits, Images
 from lab.errors import LabError
 from lab.metrics import METRICS, Evidence, reader
-from lab.metrics.digits import Commonest, Confident, FeatureDistance, digit_shares, frechet_distance
+from lab.metrics import digits as metrics_of_digits
+from lab.metrics.digits import Commonest, Confident, FeatureDistance, Gaussian, digit_shares, frechet_distance
 from lab.metrics.pixel import MSE, PSNR, SSIM, Success, mean_interval, wilson
 from lab.triggers import TARGETS, Corner, GreyBox
 
@@ -39,6 +40,10 @@ def pictures(n: int = 6, seed: int = 0) -> Tensor:
     return torch.rand(n, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+def distance(a: Tensor, b: Tensor) -> float:
+    return frechet_distance(Gaussian.of(a), Gaussian.of(b))
+
+
 def held_out() -> Images:
     return Digits().load("held_out")
 
@@ -48,30 +53,30 @@ def held_out() -> Images:
 
 def test_distance_of_a_set_to_itself_is_zero():
     x = gaussian(300, 16, 0)
-    assert frechet_distance(x, x) < EIGEN
+    assert distance(x, x) < EIGEN
 
 
 def test_distance_is_symmetric_and_ignores_order():
     a, b = gaussian(300, 16, 0), gaussian(200, 16, 1, mean=0.3, scale=2.0)
-    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=SAME)
-    assert frechet_distance(a, b) == pytest.approx(frechet_distance(a[torch.randperm(300)], b), rel=SAME)
+    assert distance(a, b) == pytest.approx(distance(b, a), rel=SAME)
+    assert distance(a, b) == pytest.approx(distance(a[torch.randperm(300)], b), rel=SAME)
 
 
 def test_distance_of_known_gaussians():
     """Moved by m and stretched by s, d standard normal features are d·m² + d·(s - 1)² away."""
     x, d = whitened(500, 8, 0), 8
-    assert frechet_distance(x, x + 0.5) == pytest.approx(d * 0.25, abs=EIGEN)
-    assert frechet_distance(x, 3 * x) == pytest.approx(d * 4, abs=EIGEN)
-    assert frechet_distance(x, 3 * x + 0.5) == pytest.approx(d * 4.25, abs=EIGEN)
+    assert distance(x, x + 0.5) == pytest.approx(d * 0.25, abs=EIGEN)
+    assert distance(x, 3 * x) == pytest.approx(d * 4, abs=EIGEN)
+    assert distance(x, 3 * x + 0.5) == pytest.approx(d * 4.25, abs=EIGEN)
 
 
 def test_distance_of_flat_features_is_that_of_their_means():
     a, b = torch.zeros(5, 3), torch.ones(5, 3)
-    assert frechet_distance(a, b) == pytest.approx(3.0)
+    assert distance(a, b) == pytest.approx(3.0)
 
 
 def test_distance_with_fewer_images_than_features_is_finite():
-    assert math.isfinite(frechet_distance(gaussian(10, 64, 0), gaussian(500, 64, 1)))
+    assert math.isfinite(distance(gaussian(10, 64, 0), gaussian(500, 64, 1)))
 
 
 def test_distance_equals_torchmetrics():
@@ -89,7 +94,7 @@ def test_distance_equals_torchmetrics():
     theirs = FrechetInceptionDistance(feature=Flat(), normalize=True).set_dtype(torch.float64)
     theirs.update(a.view(-1, 1, 4, 4), real=True)
     theirs.update(b.view(-1, 1, 4, 4), real=False)
-    assert frechet_distance(a, b) == pytest.approx(float(theirs.compute()), abs=REFERENCE)
+    assert distance(a, b) == pytest.approx(float(theirs.compute()), abs=REFERENCE)
 
 
 def test_feature_distance_of_digits():
@@ -109,6 +114,25 @@ def test_feature_distance_ignores_order_and_batch_size(monkeypatch):
     monkeypatch.setattr(reader, "CHUNK", 7)
     other = FeatureDistance().measure(Evidence(images.flip(0), reference=digits)).value
     assert other == pytest.approx(whole, rel=DIGITS)
+
+
+def test_the_real_side_is_measured_once(monkeypatch):
+    digits, seen, features = held_out(), [], reader.features
+    monkeypatch.setattr(reader, "features", lambda images: seen.append(len(images)) or features(images))
+    monkeypatch.setattr(metrics_of_digits, "_KNOWN", {})
+    for n in (20, 30):
+        FeatureDistance().measure(Evidence(pictures(n), reference=digits))
+    assert seen == [500, 20, 30]
+    other = Images(digits.pixels[:100])
+    FeatureDistance().measure(Evidence(pictures(20), reference=other))
+    assert seen[3:] == [100, 20]
+
+
+def test_the_fused_reader_judges_as_the_shipped_one():
+    x = held_out().values(slice(0, 100))
+    assert torch.allclose(
+        reader.scores_by(reader.load_reader(), x), reader.scores_by(reader.shipped(), x), atol=1e-4
+    )
 
 
 # Pixels --------------------------------------------------------------------------------------------------------------

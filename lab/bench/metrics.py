@@ -10,7 +10,7 @@ from lab.borrowed import torch
 from lab.data import Digits
 from lab.metrics.base import Evidence
 from lab.metrics.digits import FeatureDistance
-from lab.metrics.reader import features_by, load_reader
+from lab.metrics.reader import features_by, shipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def extractor() -> torch.nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.reader = load_reader()
+            self.reader = shipped()
 
         def train(self, mode: bool = True) -> Features:
             return super().train(False)  # torchmetrics leaves it in training mode, where batch norms drift

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.borrowed import torch
+from lab.data import Images
 from lab.metrics import reader
 from lab.metrics.base import Evidence, Metric, Score
 from lab.metrics.pixel import wilson
@@ -24,9 +26,9 @@ class FeatureDistance(Metric):
         """Distance on the reader's 64 features; at least two images on each side."""
         if not _are_digits(evidence) or evidence.reference is None or len(evidence.images) < 2:
             return None
-        real = reader.features(evidence.reference.values())
-        value = frechet_distance(reader.features(evidence.images), real)
-        reference = f"{len(real)} images, sha256 {evidence.reference.digest()}"
+        real = _real(evidence.reference)
+        value = frechet_distance(Gaussian.of(reader.features(evidence.images)), real)
+        reference = f"{len(evidence.reference)} images, sha256 {evidence.reference.digest()}"
         return Score(
             name="feature distance",
             value=value,
@@ -76,10 +78,34 @@ def digit_shares(images: Tensor) -> Tensor:
     return torch.bincount(digit, minlength=10).double() / len(digit)
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """|mean_a - mean_b|² + trace(Σ_a + Σ_b - 2·(Σ_a Σ_b)^½) of two sets of features (n, d) (arXiv:1706.08500)."""
-    a, b = a.double(), b.double()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    cross = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
-    distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+@dataclass(frozen=True)
+class Gaussian:
+    """Mean (d,) and covariance (d, d) of features."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Gaussian:
+        """The Gaussian that fits features (n, d)."""
+        features = features.double()
+        return cls(features.mean(0), torch.cov(features.T))
+
+
+_KNOWN: dict[
+    str, Gaussian
+] = {}  # the real side by the sha256 of its pixels: few, small, and asked for again and again
+
+
+def _real(images: Images) -> Gaussian:
+    name = images.digest()
+    if name not in _KNOWN:
+        _KNOWN[name] = Gaussian.of(reader.features(images.values()))
+    return _KNOWN[name]
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """|mean_a - mean_b|² + trace(Σ_a + Σ_b - 2·(Σ_a Σ_b)^½) of two sets' features (arXiv:1706.08500)."""
+    cross = torch.linalg.eigvals(a.covariance @ b.covariance).sqrt().real.sum()
+    distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * cross
     return max(0.0, float(distance))

@@ -43,9 +43,8 @@ def scores_by(reader: ModuleDict, x: Tensor) -> Tensor:
     return reader["head"](features_by(reader, x))
 
 
-@lru_cache(maxsize=1)
-def load_reader() -> ModuleDict:
-    """The shipped reader, ready to judge."""
+def shipped() -> ModuleDict:
+    """The shipped reader as it was trained."""
     from safetensors.torch import load_file
 
     reader = fresh()
@@ -56,6 +55,27 @@ def load_reader() -> ModuleDict:
             f"The digit reader cannot be read ({error}); make it with assets/make_reader.py."
         ) from None
     return reader.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def load_reader() -> ModuleDict:
+    """The shipped reader, ready to judge fast."""
+    return fused(shipped())
+
+
+def fused(reader: ModuleDict) -> ModuleDict:
+    """The same reader for judging only, in a third of the time: channels last, batch norms folded into convolutions.
+
+    Pooling comes before the ReLU, with a quarter of the pixels; the two commute.
+    """
+    nn, fuse = torch.nn, torch.nn.utils.fusion.fuse_conv_bn_eval
+    body = [
+        nn.Sequential(fuse(part[0], part[1]), part[3], part[2]) if isinstance(part, nn.Sequential) else part
+        for part in reader["body"].children()
+    ]
+    return nn.ModuleDict({"body": nn.Sequential(*body), "head": reader["head"]}).to(
+        memory_format=torch.channels_last
+    )
 
 
 def features(images: Tensor) -> Tensor:
@@ -75,4 +95,4 @@ def read(images: Tensor) -> tuple[Tensor, Tensor]:
 def _checked(images: Tensor) -> Tensor:
     if tuple(images.shape[1:]) != SHAPE:
         raise LabError(f"The digit reader takes 32×32 grey images; these are {tuple(images.shape[1:])}.")
-    return images.float()
+    return images.float().contiguous(memory_format=torch.channels_last)
