@@ -68,14 +68,16 @@ def fused(reader: ModuleDict) -> ModuleDict:
 
     Pooling comes before the ReLU, with a quarter of the pixels; the two commute.
     """
-    nn, fuse = torch.nn, torch.nn.utils.fusion.fuse_conv_bn_eval
-    body = [
-        nn.Sequential(fuse(part[0], part[1]), part[3], part[2]) if isinstance(part, nn.Sequential) else part
-        for part in reader["body"].children()
-    ]
-    return nn.ModuleDict({"body": nn.Sequential(*body), "head": reader["head"]}).to(
-        memory_format=torch.channels_last
-    )
+    nn, body = torch.nn, []
+    for part in reader["body"].children():
+        if isinstance(part, nn.Sequential):
+            convolution, norm, relu, pool = part.children()
+            folded = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)  # pyright: ignore[reportArgumentType]
+            body += [folded, pool, relu]
+        else:
+            body.append(part)
+    whole = nn.ModuleDict({"body": nn.Sequential(*body), "head": reader["head"]})
+    return whole.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
 
 
 def features(images: Tensor) -> Tensor:
