@@ -62,6 +62,11 @@ class Dataset(Variant):
 
     labelled: ClassVar[bool] = False
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its images, known before they are loaded."""
+        return 1, 32, 32
+
     def load(self, split: str = "train") -> Images:
         """All images of a split, `train` or `held_out`."""
         raise NotImplementedError
@@ -93,6 +98,48 @@ def _digits(split: str) -> Images:
     return Images(padded[:, None], labels[chosen].long())
 
 
+class EmojiFaces(Dataset):
+    """150 smileys, animal and creature faces of Noto Color Emoji, shipped; 32×32 in colour on white."""
+
+    kind = "emoji"
+    labelled = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """In colour."""
+        return 3, 32, 32
+
+    def load(self, split: str = "train") -> Images:
+        """Each face in its place and moved by a pixel along an axis to train on, moved diagonally to judge by.
+
+        A mirror image counts as one of them too: training draws it half of the time, judging holds it beside.
+        """
+        pixels, labels = _faces()
+        axis = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+        diagonal = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+        if check_split(split) == "train":
+            return Images(torch.cat([_moved(pixels, *by) for by in axis]), labels.repeat(5), flip=True)
+        moved = torch.cat([_moved(pixels, *by) for by in diagonal])
+        return Images(torch.cat([moved, moved.flip(-1)]), labels.repeat(8))
+
+
+@lru_cache(maxsize=1)
+def _faces() -> tuple[Tensor, Tensor]:
+    path = ASSETS / "emoji.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("images"), file.get_tensor("labels").long()
+    except (OSError, SafetensorError) as error:
+        raise Unavailable(
+            f"The shipped emoji cannot be read ({error}); make them with assets/make_emoji.py."
+        ) from None
+
+
+def _moved(pixels: Tensor, down: int, right: int) -> Tensor:
+    """Moved by whole pixels: a face has two white ones on each side, so that what comes round is white."""
+    return pixels.roll((down, right), (-2, -1))
+
+
 class TorchvisionDataset(Dataset):
     """A dataset that torchvision downloads."""
 
@@ -100,6 +147,12 @@ class TorchvisionDataset(Dataset):
     loader: ClassVar[str]
     flip: ClassVar[bool] = False
     side: ClassVar[int] = 32
+    channels: ClassVar[int] = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Padded to this side."""
+        return self.channels, self.side, self.side
 
     def load(self, split: str = "train") -> Images:
         """Downloads once into the lab's own folder; train is the dataset's train split, held_out its test split."""
@@ -152,6 +205,7 @@ class Cifar10(TorchvisionDataset):
 
     kind = "cifar10"
     loader = "CIFAR10"
+    channels = 3
     flip = True
 
 
@@ -160,6 +214,7 @@ class Cifar100(TorchvisionDataset):
 
     kind = "cifar100"
     loader = "CIFAR100"
+    channels = 3
     flip = True
 
 
@@ -177,6 +232,11 @@ class SizedDataset(Dataset):
     held_out: float = Field(
         default=0.1, gt=0, lt=1, description="share kept for judging, chosen by a fixed seed"
     )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """As the options say."""
+        return 3 if self.colour else 1, self.side, self.side
 
     def _images(self, pictures: Iterable[Image.Image], labels: list[int] | None, split: str) -> Images:
         pixels = [self._square(picture) for picture in pictures]  # one by one: large pictures do not pile up
@@ -289,7 +349,7 @@ def _labels(files: list[Path], root: Path) -> list[int] | None:
 
 
 DATASETS: Registry[Dataset] = Registry(
-    "dataset", Digits, Mnist, FashionMnist, Cifar10, Cifar100, HubDataset, Folder, Uploaded
+    "dataset", Digits, EmojiFaces, Mnist, FashionMnist, Cifar10, Cifar100, HubDataset, Folder, Uploaded
 )
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.data import DATASETS, Digits, Folder, HubDataset, Images, poisoned_indices, split_indices
+from lab.data import DATASETS, Digits, EmojiFaces, Folder, HubDataset, Images, poisoned_indices, split_indices
 from lab.errors import LabError, Unavailable, UnknownName
 from lab.pictures import keep_set
 
@@ -48,6 +48,50 @@ class FakeHub:
         package.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
         package.load_dataset = self.load_dataset  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "datasets", package)
+
+
+# Emoji faces -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("split", "n", "flip"), [("train", 150 * 5, True), ("held_out", 150 * 8, False)])
+def test_faces_are_in_colour_on_white_with_labels(split, n, flip):
+    images = EmojiFaces().load(split)
+    assert (len(images), images.shape, images.flip) == (n, (3, 32, 32), flip)
+    for edge in (
+        images.pixels[..., 0, :],
+        images.pixels[..., -1, :],
+        images.pixels[..., 0],
+        images.pixels[..., -1],
+    ):
+        assert (edge == 255).all()
+    assert images.pixels.float().std(1).mean() > 5
+    share = images.labels.bincount()
+    assert (share * 150 // n).tolist() == [104, 35, 11]
+
+
+def test_no_face_is_judged_where_it_was_learned():
+    train, held_out = (
+        {row.numpy().tobytes() for row in EmojiFaces().load(s).pixels} for s in ("train", "held_out")
+    )
+    assert len(train) == 150 * 5
+    assert not train & held_out
+
+
+def test_a_moved_face_is_the_same_face():
+    train = EmojiFaces().load("train").pixels
+    assert torch.equal(train[150][:, 5:20, 6:21], train[0][:, 5:20, 5:20])
+
+
+@pytest.mark.parametrize("kind", ["digits", "emoji"])
+def test_a_shipped_data_set_says_its_shape_before_it_is_loaded(kind):
+    assert DATASETS.parse(kind).shape == DATASETS.parse(kind).load("held_out").shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("mnist", (1, 32, 32)), ("cifar10", (3, 32, 32)), ("cifar100", (3, 32, 32))]
+)
+def test_a_download_says_its_shape_before_it_is_loaded(kind, shape):
+    assert DATASETS.parse(kind).shape == shape
 
 
 # Digits --------------------------------------------------------------------------------------------------------------

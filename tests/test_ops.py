@@ -635,3 +635,17 @@ def test_cards_without_an_attack_open_with_the_defaults():
 def test_the_device_line_says_where_and_why():
     assert ops.device_line().startswith(("CPU", "GPU", "Apple GPU"))
     assert "float" in ops.device_line()
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ({"dataset": "emoji"}, (3, 32)),
+        ({"dataset": "cifar10"}, (3, 32)),
+        ({"dataset": {"kind": "folder", "side": 64, "colour": False}}, (1, 64)),
+        ({"dataset": "emoji", "net": {"side": 16, "widths": [16]}}, (1, 16)),
+    ],
+)
+def test_a_fresh_network_takes_the_images_of_its_dataset(given, shape):
+    net = OPERATIONS["train"].options.of(**given).recipe().net
+    assert (net.channels, net.side) == shape

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from lab.attacks import ATTACKS, NoAttack
-from lab.data import DATASETS, Digits, SizedDataset
+from lab.data import DATASETS, Digits
 from lab.errors import LabError
 from lab.models import Net, names, roots
 from lab.places import home
@@ -48,11 +48,11 @@ class TrainOptions(TrainSpec):
         return Recipe(dataset=self.dataset, attack=self.attack, base=self.base, net=self._net(), train=spec)
 
     def _net(self) -> Net:
-        if self.base or not isinstance(self.dataset, SizedDataset) or "side" in self.net.model_fields_set:
+        """Of the dataset's shape, unless the network's own was given."""
+        if self.base or {"side", "channels"} & self.net.model_fields_set:
             return self.net
-        return self.net.model_copy(
-            update={"side": self.dataset.side, "channels": 3 if self.dataset.colour else 1}
-        )
+        channels, side, _ = self.dataset.shape
+        return self.net.model_copy(update={"side": side, "channels": channels})
 
 
 def train(options: TrainOptions) -> Iterator[Tick | dict[str, Any]]:
