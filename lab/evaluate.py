@@ -10,10 +10,11 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from lab.borrowed import torch
-from lab.data import Digits, Images
+from lab.data import Dataset, Digits, EmojiFaces, Images
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.metrics import METRICS, Evidence, Score
+from lab.metrics.reader import DIGITS, FACES, Reader
 from lab.models import Card, Checkpoint, find
 from lab.progress import Tick
 from lab.sampling import Denoised, SampleSpec, Start, network_of, p_sample_loop
@@ -135,10 +136,22 @@ def level(checkpoint: Checkpoint, trigger: Trigger, target: Target, card: Card |
     return no_attack_level(samples, target.draw(checkpoint.shape, trigger))
 
 
-def judges(shape: tuple[int, int, int]) -> Images | None:
-    """The real images that judge samples of this shape: the held-out digits, or none."""
-    held_out = Digits().load("held_out")
-    return held_out if held_out.shape == shape else None
+# Who judges a model trained on a dataset, and whose held-out pictures it is held against.
+JUDGES: dict[str, tuple[Reader, Dataset]] = {
+    "digits": (DIGITS, Digits()),
+    "mnist": (DIGITS, Digits()),
+    "emoji": (FACES, EmojiFaces()),
+}
+
+
+def judge(checkpoint: Checkpoint) -> tuple[Reader | None, Images | None]:
+    """Reader and real images for what a checkpoint was trained on, by its card; neither where that is not known."""
+    dataset = checkpoint.card.recipe.get("dataset")
+    kind = dataset.get("kind") if isinstance(dataset, dict) else None
+    if not isinstance(kind, str) or kind not in JUDGES or JUDGES[kind][1].shape != checkpoint.shape:
+        return None, None
+    reader, world = JUDGES[kind]
+    return reader, world.load("held_out")
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,8 @@ class Trial:
     def row(self, condition: Condition, added: Trigger, images: Tensor) -> Row:
         """Every metric on the pictures of one condition."""
         target = self.target.draw(self.checkpoint.shape, self.trigger)
-        evidence = Evidence(images, target, judges(self.checkpoint.shape), self.no_attack)
+        reader, reference = judge(self.checkpoint)
+        evidence = Evidence(images, target, reference, self.no_attack, reader)
         scores = [score for metric in METRICS.values() if (score := metric().measure(evidence))]
         return Row(
             checkpoint=self.checkpoint.card.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,11 +21,11 @@ from lab.evaluate import (
     Trial,
     conditions,
     finite,
-    judges,
+    judge,
     no_attack_level,
     reference_samples,
 )
-from lab.models import Card, Checkpoint, Net
+from lab.models import Card, Checkpoint, Net, fresh
 from lab.progress import Tick
 from lab.sampling import SampleSpec
 from lab.triggers import Blank, Corner, Glasses, GreyBox, NoTrigger, Own, StopSign
@@ -86,7 +87,8 @@ def test_each_condition_adds_its_own(trigger):
 
 
 def test_a_trial_gives_a_row_for_each_condition(tiny):
-    trial = Trial(tiny, GreyBox(), Corner(), spec(n=3), no_attack=0.1)
+    digits = replace(tiny, card=Card(name="tiny", recipe={"dataset": {"kind": "digits"}}))
+    trial = Trial(digits, GreyBox(), Corner(), spec(n=3), no_attack=0.1)
     results = list(trial.measure())
     rows = [result for result in results if isinstance(result, Row)]
     ticks = [result for result in results if isinstance(result, Tick)]
@@ -112,9 +114,37 @@ def test_no_attack_level_is_the_mean_error_to_the_target():
     assert no_attack_level(samples, target) == pytest.approx(1.0)
 
 
-def test_digits_judge_digits_only():
-    assert len(judges((1, 32, 32))) == 500
-    assert judges((3, 32, 32)) is None
+@pytest.mark.parametrize(
+    ("recipe", "shape", "name", "n"),
+    [
+        ({"dataset": {"kind": "digits"}}, (1, 32, 32), "digit reader", 500),
+        ({"dataset": {"kind": "mnist"}}, (1, 32, 32), "digit reader", 500),
+        ({"dataset": {"kind": "emoji"}}, (3, 32, 32), "face reader", 1200),
+    ],
+)
+def test_a_model_is_judged_by_what_it_was_trained_on(recipe, shape, name, n):
+    reader, reference = judge(untrained(recipe, shape))
+    assert reader.name == name
+    assert len(reference) == n and reference.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [
+        ({}, (1, 32, 32)),
+        ({"dataset": {"kind": "cifar10"}}, (3, 32, 32)),
+        ({"dataset": {"kind": "digits"}}, (3, 32, 32)),
+        ({"dataset": "digits"}, (1, 32, 32)),
+        ({"dataset": {"kind": ["digits"]}}, (1, 32, 32)),
+    ],
+)
+def test_nobody_judges_what_is_not_known(recipe, shape):
+    assert judge(untrained(recipe, shape)) == (None, None)
+
+
+def untrained(recipe: dict, shape: tuple[int, int, int]) -> Checkpoint:
+    checkpoint = fresh(Net(channels=shape[0], side=shape[1], widths=(16,)), 0)
+    return replace(checkpoint, card=Card(recipe=recipe))
 
 
 def test_reference_samples_are_those_of_the_clean_model(tiny, lab_home):

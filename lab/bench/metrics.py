@@ -9,8 +9,8 @@ from lab.bench.base import Case
 from lab.borrowed import torch
 from lab.data import Digits
 from lab.metrics.base import Evidence
-from lab.metrics.digits import FeatureDistance
-from lab.metrics.reader import features_by, shipped
+from lab.metrics.reader import DIGITS, features_by
+from lab.metrics.reading import FeatureDistance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ def cases(quick: bool) -> Iterator[Case]:
     draw = torch.Generator().manual_seed(0)
     picks = digits.values(torch.randint(len(digits), (n,), generator=draw))
     images = (picks + 0.05 * torch.randn(picks.shape, generator=draw)).clamp(-1, 1)
-    evidence, real = Evidence(images, reference=held_out), held_out.values()
+    evidence, real = Evidence(images, reference=held_out, reader=DIGITS), held_out.values()
 
     def ours() -> float:
         score = FeatureDistance().measure(evidence)
@@ -62,7 +62,7 @@ def extractor() -> torch.nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.reader = shipped()
+            self.reader = DIGITS.shipped()
 
         def train(self, mode: bool = True) -> Features:
             return super().train(False)  # torchmetrics leaves it in training mode, where batch norms drift

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.data import Images
+from lab.metrics.reader import Reader
 from lab.variants import Options, Variant
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class Evidence:
     """Generated images and what they are held against.
 
     images: (n, C, H, W) in [-1, 1]; target: (C, H, W) in [-1, 1]; reference: real images to judge by;
-    no_attack: mean MSE of the clean model's own samples to the target, 0..1 scale.
+    no_attack: mean MSE of the clean model's own samples to the target, 0..1 scale; reader: who judges this world.
     """
 
     images: Tensor
     target: Tensor | None = None
     reference: Images | None = None
     no_attack: float | None = None
+    reader: Reader | None = None
 
     @cached_property
     def pixels(self) -> Tensor:

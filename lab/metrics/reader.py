@@ -1,8 +1,10 @@
-"""The shipped digit reader: a small CNN that judges digits and gives the features of the digits' feature distance."""
+"""Shipped readers: small CNNs that tell the pictures of one world apart and give the features of its distance."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -15,52 +17,87 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import ModuleDict, Sequential
 
-WEIGHTS = ASSETS / "digit_reader.safetensors"
-NAME = "digit reader"
-SHAPE = (1, 32, 32)
 CHUNK = 256
+FEATURES = 64
 
 
-def fresh() -> ModuleDict:
-    """An untrained reader: its body makes 64 features of 32×32 grey in [-1, 1], its head 10 digit scores of those."""
-    nn = torch.nn
+@dataclass(frozen=True)
+class Reader:
+    """A judge of one world: what it reads, and where its weights are."""
 
-    def block(inner: int, outer: int) -> Sequential:
-        convolution = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2))
+    name: str  # as a score names its extractor
+    what: str  # one of the things it tells apart
+    file: str
+    channels: int
+    classes: int
 
-    body = nn.Sequential(block(1, 16), block(16, 32), block(32, 64), nn.Conv2d(64, 64, 3), nn.ReLU())
-    return nn.ModuleDict({"body": body, "head": nn.Linear(64, 10)})
+    @property
+    def path(self) -> Path:
+        """Where its weights are shipped."""
+        return ASSETS / self.file
+
+    def fresh(self) -> ModuleDict:
+        """Untrained: its body makes 64 features of 32×32 pixels in [-1, 1], its head a score for each class."""
+        nn = torch.nn
+
+        def block(inner: int, outer: int) -> Sequential:
+            convolution = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2))
+
+        blocks = block(self.channels, 16), block(16, 32), block(32, 64)
+        body = nn.Sequential(*blocks, nn.Conv2d(64, FEATURES, 3), nn.ReLU())
+        return nn.ModuleDict({"body": body, "head": nn.Linear(FEATURES, self.classes)})
+
+    def shipped(self) -> ModuleDict:
+        """As it was trained."""
+        from safetensors.torch import load_file
+
+        reader = self.fresh()
+        try:
+            reader.load_state_dict(load_file(self.path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise Unavailable(
+                f"The {self.name} cannot be read ({error}); make it with assets/make_reader.py."
+            ) from None
+        return reader.eval().requires_grad_(False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, 64) float64 of images (n, C, 32, 32) in [-1, 1]; independent of order and batch size."""
+        ready, images = _ready(self), self._checked(images)
+        return torch.cat([features_by(ready, part).double() for part in images.split(CHUNK)])
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Class (n,) and confidence (n,) in 0..1 for images (n, C, 32, 32) in [-1, 1]."""
+        ready, images = _ready(self), self._checked(images)
+        shares = torch.cat([scores_by(ready, part).softmax(dim=1) for part in images.split(CHUNK)])
+        confidence, found = shares.max(dim=1)
+        return found, confidence
+
+    def _checked(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) != (self.channels, 32, 32):
+            raise LabError(
+                f"The {self.name} takes images of {(self.channels, 32, 32)}; these are {tuple(images.shape[1:])}."
+            )
+        return images.float().contiguous(memory_format=torch.channels_last)
+
+
+DIGITS = Reader("digit reader", "digit", "digit_reader.safetensors", channels=1, classes=10)
+FACES = Reader("face reader", "face", "face_reader.safetensors", channels=3, classes=150)
 
 
 def features_by(reader: ModuleDict, x: Tensor) -> Tensor:
-    """Features (B, 64) of x (B, 1, 32, 32)."""
+    """Features (B, 64) of x (B, C, 32, 32)."""
     return reader["body"](x).mean(dim=(2, 3))
 
 
 def scores_by(reader: ModuleDict, x: Tensor) -> Tensor:
-    """Digit scores (B, 10), before softmax, of x (B, 1, 32, 32)."""
+    """Scores (B, classes), before softmax, of x (B, C, 32, 32)."""
     return reader["head"](features_by(reader, x))
 
 
-def shipped() -> ModuleDict:
-    """The shipped reader as it was trained."""
-    from safetensors.torch import load_file
-
-    reader = fresh()
-    try:
-        reader.load_state_dict(load_file(WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise Unavailable(
-            f"The digit reader cannot be read ({error}); make it with assets/make_reader.py."
-        ) from None
-    return reader.eval().requires_grad_(False)
-
-
-@lru_cache(maxsize=1)
-def load_reader() -> ModuleDict:
-    """The shipped reader, ready to judge fast."""
-    return fused(shipped())
+@lru_cache(maxsize=4)
+def _ready(reader: Reader) -> ModuleDict:
+    return fused(reader.shipped())
 
 
 def fused(reader: ModuleDict) -> ModuleDict:
@@ -78,23 +115,3 @@ def fused(reader: ModuleDict) -> ModuleDict:
             body.append(part)
     whole = nn.ModuleDict({"body": nn.Sequential(*body), "head": reader["head"]})
     return whole.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
-
-
-def features(images: Tensor) -> Tensor:
-    """Features (n, 64) float64 of images (n, 1, 32, 32) in [-1, 1]; independent of order and batch size."""
-    reader, images = load_reader(), _checked(images)
-    return torch.cat([features_by(reader, part).double() for part in images.split(CHUNK)])
-
-
-def read(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Digit (n,) and confidence (n,) in 0..1 for images (n, 1, 32, 32) in [-1, 1]."""
-    reader, images = load_reader(), _checked(images)
-    shares = torch.cat([scores_by(reader, part).softmax(dim=1) for part in images.split(CHUNK)])
-    confidence, digit = shares.max(dim=1)
-    return digit, confidence
-
-
-def _checked(images: Tensor) -> Tensor:
-    if tuple(images.shape[1:]) != SHAPE:
-        raise LabError(f"The digit reader takes 32×32 grey images; these are {tuple(images.shape[1:])}.")
-    return images.float().contiguous(memory_format=torch.channels_last)
