@@ -6,8 +6,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -76,19 +77,26 @@ class Batches:
     spec: TrainSpec
     T: int
     poisoned: Tensor  # (N,) bool
+    device: torch.device | str = (
+        "cpu"  # pictures lie there as bytes; what is drawn is drawn on the CPU, alike everywhere
+    )
     _orders: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.images = replace(self.images, pixels=self.images.pixels.to(self.device))
+        self.poisoned = self.poisoned.to(self.device)
 
     def at(self, step: int) -> tuple[Batch, Tensor, Tensor]:
         """Batch, t (B,) and noise (B, C, H, W) of a step."""
-        index = torch.from_numpy(self._rows(step))
+        index = torch.from_numpy(self._rows(step)).to(self.device)
         stream = torch.Generator().manual_seed(_word(self.spec.seed, 1, step))
         x_0 = self.images.values(index)
         if self.images.flip:
-            mirrored = torch.rand(len(index), generator=stream) < 0.5
+            mirrored = (torch.rand(len(index), generator=stream) < 0.5).to(self.device)
             x_0 = torch.where(mirrored.view(-1, 1, 1, 1), x_0.flip(-1), x_0)
         t = draw_t(len(index), self.T, self.spec.t_sampling, stream)
         noise = torch.randn(x_0.shape, generator=stream)
-        return Batch(x_0, self.poisoned[index]), t, noise
+        return Batch(x_0, self.poisoned[index]), t.to(self.device), noise.to(self.device)
 
     def _rows(self, step: int) -> np.ndarray:
         n = len(self.images)
@@ -238,7 +246,9 @@ def training_loop(
         trainer.resume(folder)
     poisoned = torch.zeros(len(images), dtype=torch.bool)
     poisoned[poisoned_indices(len(images), attack.poison_rate, spec.seed)] = True
-    batches = Batches(attack.poison(images), spec, checkpoint.schedule.T, poisoned)
+    batches = Batches(
+        attack.poison(images), spec, checkpoint.schedule.T, poisoned, trainer.accelerator.device
+    )
     while trainer.step < spec.steps:
         values = _train_step(trainer, batches, checkpoint, attack, spec)
         trainer.step += 1
@@ -285,7 +295,7 @@ def snr_weight(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
 
 def _train_step(
     trainer: Trainer, batches: Batches, checkpoint: Checkpoint, attack: Attack, spec: TrainSpec
-) -> dict[str, float]:
+) -> Losses:
     accelerator = trainer.accelerator
     batch, t, noise = _share(batches.at(trainer.step), accelerator)
     x_t, expected = attack.corrupt(checkpoint.schedule, batch, t, noise)
@@ -302,24 +312,44 @@ def _train_step(
     if trainer.ema:
         trainer.ema.step(accelerator.unwrap_model(trainer.unet).parameters())
     gathered = accelerator.gather((mse(error.detach()), batch.is_poisoned))
-    return _values(*cast("tuple[Tensor, Tensor]", gathered))
+    return Losses(*cast("tuple[Tensor, Tensor]", gathered))
 
 
 def _share(full: tuple[Batch, Tensor, Tensor], accelerator: Accelerator) -> tuple[Batch, Tensor, Tensor]:
-    """This process's rows of the whole batch, on its device: the same batch whatever the number of processes."""
+    """This process's rows of the whole batch: the same batch whatever the number of processes."""
     batch, t, noise = full
-    rows, device = slice(accelerator.process_index, None, accelerator.num_processes), accelerator.device
-    here = Batch(batch.x_0[rows].to(device), batch.is_poisoned[rows].to(device))
-    return here, t[rows].to(device), noise[rows].to(device)
+    rows = slice(accelerator.process_index, None, accelerator.num_processes)
+    return Batch(batch.x_0[rows], batch.is_poisoned[rows]), t[rows], noise[rows]
 
 
-def _values(errors: Tensor, is_poisoned: Tensor) -> dict[str, float]:
-    values = {"loss": errors.mean()}
-    if (~is_poisoned).any():
-        values["loss_clean"] = errors[~is_poisoned].mean()
-    if is_poisoned.any():
-        values["loss_poisoned"] = errors[is_poisoned].mean()
-    return {name: float(value) for name, value in values.items()}
+class Losses(Mapping[str, float]):
+    """Mean losses of a step, of all images, the clean and the poisoned ones; read from the device when looked at.
+
+    To read a number waits for everything that the device was given before: a loop that reads in every step leaves a
+    GPU idle between them.
+    """
+
+    def __init__(self, errors: Tensor, is_poisoned: Tensor):
+        self._errors, self._is_poisoned = errors, is_poisoned
+
+    @cached_property
+    def _values(self) -> dict[str, float]:
+        errors, is_poisoned = self._errors, self._is_poisoned
+        values = {"loss": errors.mean()}
+        if (~is_poisoned).any():
+            values["loss_clean"] = errors[~is_poisoned].mean()
+        if is_poisoned.any():
+            values["loss_poisoned"] = errors[is_poisoned].mean()
+        return {name: float(value) for name, value in values.items()}
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def _keep_weights(trainer: Trainer, checkpoint: Checkpoint) -> None:

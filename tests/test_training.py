@@ -156,6 +156,20 @@ def test_training_yields_every_step_with_losses_apart(specks):
         assert all(math.isfinite(value) for value in tick.values.values())
 
 
+def test_losses_are_read_only_when_somebody_looks(specks):
+    tick = next(training_loop(fresh(), specks, ATTACK, SPEC))
+    assert "_values" not in vars(tick.values)
+    assert tick.values["loss"] > 0
+    assert "_values" in vars(tick.values)
+
+
+def test_pictures_stay_bytes_where_the_network_is(specks):
+    b = batches(specks)
+    assert b.images.pixels.dtype == torch.uint8
+    elsewhere = Batches(specks, SPEC, 1000, torch.zeros(len(specks), dtype=torch.bool), "meta")
+    assert {elsewhere.images.pixels.device.type, elsewhere.poisoned.device.type} == {"meta"}
+
+
 def test_the_loss_is_the_mean_over_clean_and_poisoned_images(specks):
     b = batches(specks)
     _, ticks = trained(specks)
@@ -301,7 +315,7 @@ def losses_of_a_process(pixels: torch.Tensor, path: str) -> None:
     torch.set_num_threads(1)
     weights, ticks = trained(Images(pixels), SPEC)
     if PartialState().is_main_process:
-        values = [tick.values for tick in ticks]
+        values = [dict(tick.values) for tick in ticks]
         torch.save({"values": values, "weights": weights, "processes": PartialState().num_processes}, path)
 
 
