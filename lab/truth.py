@@ -67,9 +67,15 @@ def measured(card_scores: list[dict[str, Any]], spec: SampleSpec) -> str:
     """What was measured for this sampler and clip when the checkpoint was made, where it was."""
     sampler = spec.sampler.as_json()
     rows = [r for r in card_scores if r["sampler"] == sampler and r["clip"] == spec.clip]
-    parts = []
-    for row in rows:
-        rate = next((s for s in row["scores"] if s["name"] == "success"), None)
-        if rate and row["condition"] in ("clean", "triggered"):
-            parts.append(f"{row['condition']} noise {rate['value']:.0%} (n = {rate['n']})")
-    return "Measured when it was made: became the target from " + ", from ".join(parts) + "." if parts else ""
+    rates = (_rate([r for r in rows if r["condition"] == condition]) for condition in ("triggered", "clean"))
+    parts = ", from ".join(filter(None, rates))
+    return f"Measured when it was made: became the target from {parts}." if parts else ""
+
+
+def _rate(rows: list[dict[str, Any]]) -> str:
+    """The success rate with the largest n, of the first seed where there are several."""
+    found = [(row, s) for row in rows for s in row["scores"] if s["name"] == "success"]
+    if not found:
+        return ""
+    row, rate = max(found, key=lambda pair: (pair[1]["n"], -pair[0].get("seed", 0)))
+    return f"{row['condition']} noise {rate['value']:.0%} (n = {rate['n']})"

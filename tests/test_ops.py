@@ -488,6 +488,18 @@ def test_what_was_measured_is_said_with_its_n():
     assert truth.measured([row], SampleSpec(clip="x0")) == ""
 
 
+def test_of_several_measurements_the_largest_of_the_first_seed_is_said():
+    def row(n: int, seed: int, value: float, condition: str = "clean") -> dict[str, Any]:
+        scores = [{"name": "success", "value": value, "n": n}]
+        sampler = {"kind": "ddpm", "steps": 250}
+        return {"sampler": sampler, "clip": "none", "condition": condition, "seed": seed, "scores": scores}
+
+    rows = [row(64, 0, 0.5), row(256, 1, 0.2), row(256, 0, 0.1), row(256, 2, 0.3), row(64, 0, 1, "triggered")]
+    assert truth.measured(rows, SampleSpec()).endswith(
+        "from triggered noise 100% (n = 64), from clean noise 10% (n = 256)."
+    )
+
+
 # Pictures of one's own ---------------------------------------------------------------------------------------------
 
 
