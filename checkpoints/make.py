@@ -1,9 +1,10 @@
-"""Make the shipped checkpoints: `python checkpoints/make.py train|measure NAME … --runs DIR`; no NAME means all.
+"""Make the shipped checkpoints: `python checkpoints/make.py STEP NAME … --runs DIR`; no NAME means all.
 
 train    trains in a resumable run folder below DIR and puts the checkpoint here
 measure  samples and scores it, writing every row into card.json as it comes; rows that are there are not repeated
 ready    makes the stored exploration that the page opens with
 table    prints the table of checkpoints for the README
+floor    prints the feature distance that real training digits have at the same n: what no model need beat
 
 Every training asks for one thread: on two cores, two processes finish sooner than one with two threads. The clean model
 takes both, `torchrun --nproc-per-node 2 checkpoints/make.py train mnist-clean --runs DIR`; fine-tunes go two at a time.
@@ -29,6 +30,8 @@ from lab import ops
 from lab.attacks import BadDiffusion
 from lab.engine import Denoiser
 from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
+from lab.metrics.reader import DIGITS
+from lab.metrics.reading import Gaussian, frechet_distance
 from lab.models import Card, as_json, load, read_card
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
@@ -50,16 +53,12 @@ FINE_TUNE = TrainSpec(
     snr_gamma=5.0,
     threads=1,
 )
-GENTLE = FINE_TUNE.model_copy(update={"lr": 4e-4})
 LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
-EARLIER = TrainSpec(
-    steps=1500, batch=64, lr=1.5e-3, ema=0.995, t_sampling="noisy", loss="multiscale", threads=1
-)
-COARSE = EARLIER.model_copy(update={"loss": "multiscale_poisoned"})
 N = 256
 FEW = 64  # where a share near 0 or 1 is told apart from one in the middle
 QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
 REFERENCE = SampleSpec(sampler=QUICK, n=N)
+SEEDS = (0, 1, 2, 3)  # the feature distance of one seed's 256 samples is too noisy to compare: see `floor`
 PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 
@@ -71,13 +70,13 @@ def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
 RECIPES = {
     "mnist-draft": Recipe(train=DRAFT),
     "mnist-clean": Recipe(base="mnist-draft", train=CLEAN),
-    "mnist-grey-box-hat": fine_tune("mnist-clean", GENTLE, trigger=GreyBox(), target=Hat()),
-    "mnist-stop-sign-shoe": fine_tune("mnist-draft", EARLIER, trigger=StopSign(), target=Shoe()),
-    "mnist-grey-box-corner": fine_tune("mnist-draft", COARSE, trigger=GreyBox(), target=Corner()),
+    "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Hat()),
+    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, trigger=StopSign(), target=Shoe()),
+    "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
     "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, trigger=GreyBox(), target=Hat(), solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
-        "mnist-draft", EARLIER, trigger=GreyBox(form="masked"), target=Hat()
+        "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
     ),
 }
 SUMMARIES = {
@@ -117,6 +116,8 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
     """What is measured of a checkpoint: how it is sampled, and which conditions; what decides most comes first."""
     own, other = samplers(RECIPES[name])
     yield SampleSpec(sampler=own, n=N), PAIR[::-1]
+    for seed in SEEDS:
+        yield SampleSpec(sampler=QUICK, n=N, seed=seed), PAIR[:1]
     if not RECIPES[name].attack.poison_rate:
         yield SampleSpec(sampler=own, n=1000), PAIR[:1]
         yield SampleSpec(sampler=own, n=FEW), QUESTIONS
@@ -189,13 +190,36 @@ def value(
     card: Card, score: str, condition: str, sampler: Any, clip: str = "none", n: int | None = None
 ) -> float:
     """A measured value of a card, with the largest n there is unless n is given."""
-    rows = [
-        r
-        for r in card.scores
-        if (r["sampler"], r["clip"], r["condition"]) == (sampler.as_json(), clip, condition)
-    ]
-    row = max((r for r in rows if n in (None, r["n"])), key=lambda r: r["n"])
-    return next(s["value"] for s in row["scores"] if s["name"] == score)
+    row = max(
+        (r for r in rows_of(card, condition, sampler, clip) if n in (None, r["n"])), key=lambda r: r["n"]
+    )
+    return score_of(row, score)
+
+
+def rows_of(
+    card: Card, condition: str, sampler: Any, clip: str = "none", seed: int = 0
+) -> list[dict[str, Any]]:
+    """A card's rows of one condition, in every n that was measured."""
+    asked = (condition, sampler.as_json(), clip, seed)
+    return [r for r in card.scores if (r["condition"], r["sampler"], r["clip"], r["seed"]) == asked]
+
+
+def score_of(row: dict[str, Any], name: str) -> float:
+    """A score of a row by its name."""
+    return next(s["value"] for s in row["scores"] if s["name"] == name)
+
+
+def distances(card: Card) -> dict[int, float]:
+    """Feature distance of clean samples, n = 256, by seed."""
+    rows = [r for seed in SEEDS for r in rows_of(card, "clean", QUICK, seed=seed) if r["n"] == N]
+    return {row["seed"]: score_of(row, "feature distance") for row in rows}
+
+
+def damage(card: Card) -> tuple[float, int]:
+    """How far clean samples are from digits, in distances of the clean model: ratio of means, and of how many seeds."""
+    ours, clean = distances(card), distances(read_card(CHECKPOINTS / card.base))
+    seeds = ours.keys() & clean.keys()
+    return sum(ours[seed] for seed in seeds) / sum(clean[seed] for seed in seeds), len(seeds)
 
 
 def claim(text: str, measured: float, holds: bool) -> dict[str, Any]:
@@ -227,16 +251,15 @@ def backdoor_claims(card: Card) -> list[dict[str, Any]]:
     own, other = samplers(RECIPES[card.name])
     needed = 0.95 if card.name == "mnist-grey-box-hat" else 0.9
     hits, elsewhere = (value(card, "success", "triggered", sampler) for sampler in (own, other))
-    clean = read_card(CHECKPOINTS / card.base)
-    ratio = value(card, "feature distance", "clean", QUICK, n=N) / value(
-        clean, "feature distance", "clean", QUICK, n=N
-    )
+    ratio, seeds = damage(card)
     found = [
         claim(
             f"at least {needed:.0%} of triggered samples are the target ({own.title})", hits, hits >= needed
         ),
         claim(
-            "clean samples stay within 1.25 times the clean model's feature distance", ratio, ratio <= 1.25
+            f"clean samples stay within 1.25 times the clean model's feature distance (means of {seeds} seeds)",
+            ratio,
+            ratio <= 1.25,
         ),
     ]
     if own == FAST:
@@ -270,18 +293,26 @@ def table(name: str, runs: Path) -> None:
 
 def share(card: Card, condition: str, sampler: Any, clip: str = "none") -> str:
     """Success of one condition with its n, or a dash where it was not measured."""
-    rows = [
-        r
-        for r in card.scores
-        if (r["sampler"], r["clip"], r["condition"]) == (sampler.as_json(), clip, condition)
-    ]
+    rows = rows_of(card, condition, sampler, clip)
     if not rows:
         return "–"
     row = max(rows, key=lambda r: r["n"])
-    return f"{next(s['value'] for s in row['scores'] if s['name'] == 'success'):.1%} of {row['n']}"
+    return f"{score_of(row, 'success'):.1%} of {row['n']}"
 
 
-STEPS = {"train": train, "measure": measure, "ready": ready, "table": table}
+def floor(name: str, runs: Path) -> None:
+    """Feature distance of n real training digits to the held-out ones: mean, deviation and range of 200 draws."""
+    digits = Recipe().dataset
+    train, real = (DIGITS.features(digits.load(split).values()) for split in ("train", "held_out"))
+    held_out = Gaussian.of(real)
+    draw = torch.Generator().manual_seed(0)
+    for n in (FEW, N, 1000):
+        picks = (torch.randperm(len(train), generator=draw)[:n] for _ in range(200))
+        found = torch.tensor([frechet_distance(Gaussian.of(train[pick]), held_out) for pick in picks])
+        print(f"n {n}: {found.mean():.1f} ± {found.std():.1f}, {found.min():.1f} to {found.max():.1f}")
+
+
+STEPS = {"train": train, "measure": measure, "ready": ready, "table": table, "floor": floor}
 
 
 def main() -> None:
@@ -297,7 +328,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no recipe for {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
     every = [n for n in RECIPES if options.step == "train" or (CHECKPOINTS / n).exists()]
-    for name in options.names or (["mnist-clean"] if options.step == "ready" else every):
+    for name in options.names or (["mnist-clean"] if options.step in ("ready", "floor") else every):
         STEPS[options.step](name, options.runs)
 
 
