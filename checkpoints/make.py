@@ -257,7 +257,7 @@ def backdoor_claims(card: Card) -> list[dict[str, Any]]:
             f"at least {needed:.0%} of triggered samples are the target ({own.title})", hits, hits >= needed
         ),
         claim(
-            f"clean samples stay within 1.25 times the clean model's feature distance (means of {seeds} seeds)",
+            f"clean samples stay within 1.25 times the clean model's feature distance (seeds compared: {seeds})",
             ratio,
             ratio <= 1.25,
         ),

@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILM_FRAMES = 16  # noise does not compress: this is what keeps a result at a few megabytes
-REDRAW = (
-    0.25  # seconds between pictures while sampling: smooth to the eye, and little beside the network's work
-)
+REDRAW = 0.5  # seconds between pictures while sampling: encoding and showing them costs the same cores
 CONTROL_IMAGES = 8
 MEMORY = 128 << 20  # bytes of finished pictures that are kept
 MAX_IMAGES = 64
