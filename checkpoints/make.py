@@ -120,11 +120,11 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
         yield SampleSpec(sampler=QUICK, n=N, seed=seed), PAIR[:1]
     if not RECIPES[name].attack.poison_rate:
         yield SampleSpec(sampler=own, n=1000), PAIR[:1]
-        yield SampleSpec(sampler=own, n=FEW), QUESTIONS
+        yield SampleSpec(sampler=own, n=N), QUESTIONS
         return
     yield SampleSpec(sampler=other, n=N), PAIR
     few = N if own == FAST else FEW
-    yield SampleSpec(sampler=own, n=few), QUESTIONS
+    yield SampleSpec(sampler=own, n=N), QUESTIONS
     yield SampleSpec(sampler=own, n=few, clip="x0"), PAIR
     yield SampleSpec(sampler=own, n=few, clip="xt"), PAIR
     if name == "mnist-grey-box-hat":
