@@ -12,8 +12,6 @@ from lab.places import ROOT
 
 TWO_AT_ONCE = """
 from concurrent.futures import ThreadPoolExecutor
-from lab import explore as exploring
-from lab import ops
 from lab.borrowed import diffusers_class
 
 names = ["UNet2DModel", "DDPMScheduler", "UNet2DModel", "DDIMScheduler"]

@@ -383,6 +383,7 @@ def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     expect(chosen(page, "data set")).to_have_value("blues")
     expect(seen).to_contain_text("3 images to train on")
     expect(seen).to_contain_text("uploaded")
+    expect(page.get_by_test_id("toast-body")).to_have_count(0, timeout=1)  # no refusal on the way
     assert len(list((served_home / "uploads" / "blues").iterdir())) == 4
 
 
