@@ -1,6 +1,6 @@
 """Train a reader: `python assets/make_reader.py digits|faces` (minutes on a CPU).
 
-digits: the ten digits, from the 4,500 training ones. faces: which of the 150 emoji faces it is, however it was moved.
+digits: the ten digits, from the 4,500 training ones. faces: which of the 142 emoji faces it is, however it was moved.
 Writes its weights and a JSON file that says how, and how well it reads what was held out.
 """
 

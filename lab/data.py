@@ -99,7 +99,7 @@ def _digits(split: str) -> Images:
 
 
 class EmojiFaces(Dataset):
-    """150 smileys, animal and creature faces of Noto Color Emoji, shipped; 32×32 in colour on white."""
+    """142 smileys, animal and creature faces of Noto Color Emoji, shipped; 32×32 in colour on white."""
 
     kind = "emoji"
     labelled = True

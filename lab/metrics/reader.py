@@ -82,7 +82,7 @@ class Reader:
 
 
 DIGITS = Reader("digit reader", "digit", "digit_reader.safetensors", channels=1, classes=10)
-FACES = Reader("face reader", "face", "face_reader.safetensors", channels=3, classes=150)
+FACES = Reader("face reader", "face", "face_reader.safetensors", channels=3, classes=142)
 
 
 def features_by(reader: ModuleDict, x: Tensor) -> Tensor:
