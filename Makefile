@@ -1,10 +1,10 @@
-# make run: start the page · make test: everything a change must pass · make fix: format and repair what ruff can
+# make run: start the page · make test: everything a change must pass · make soak: what takes longer · make fix: format and repair what ruff can
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TOO_OLD = Trojan Noise needs Python 3.11 or newer; name one with make PYTHON=...
 
-.PHONY: run test fix clean
+.PHONY: run test soak fix clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py
@@ -16,6 +16,9 @@ test: $(VENV)/.dev
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 		|| echo '*** NO CHROMIUM FOUND: THE BROWSER TESTS ARE SKIPPED (REQUIRE_BROWSER=1 makes that a failure) ***'
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

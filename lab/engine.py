@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from lab import compiling
 from lab.borrowed import torch
+from lab.compiling import WORKSHOP, Blueprint
+from lab.graph import Eps, Part, eps_of, graph
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK = 64  # images a call of the network on a GPU
 CPU_CHUNK = 32  # more does not fit the caches of a small CPU
-GRAPH = 0.02  # a graph makes the same calls as the network: this much of the largest value is rounding
-Part: TypeAlias = "tuple[Tensor, ...]"  # x_t, t and, where the network has classes, labels of some images
 
 
 class Denoiser:
@@ -25,8 +25,9 @@ class Denoiser:
 
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it.
     Otherwise channels last, in bfloat16 where the device is fast at it, in chunks, so that memory is bounded. On a CPU
-    the network becomes a graph, which runs without Python, and each core takes a share of the images: cores that meet
-    once a step wait less than cores that meet in every layer.
+    the network becomes a graph, which runs without Python, or what was compiled of it while nobody waited, where that
+    was measured to be faster; each core takes a share of the images, since cores that meet once a step wait less than
+    cores that meet in every layer.
     """
 
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
@@ -36,8 +37,13 @@ class Denoiser:
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
-        self.network: Callable[..., Tensor] = eps_of(unet.to(self.device) if exact else self._copy(unet))
+        ready = unet.to(self.device) if exact else self._copy(unet)
         self.becomes_graph = self.device.type == "cpu" and not exact
+        self.network: Eps = eps_of(ready)
+        self.blueprint = Blueprint.drawn_from(ready, self.dtype) if self.becomes_graph else None
+        self.compiled = ""  # what came of compiling this network
+        if self.blueprint:
+            self._take_compiled(ready, self.blueprint)
 
     def _copy(self, unet: Any) -> Any:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
@@ -45,6 +51,16 @@ class Denoiser:
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
         torch.nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
         return torch.nn.Module.to(ready, self.device)
+
+    def _take_compiled(self, ready: Any, blueprint: Blueprint) -> None:
+        verdict = compiling.verdict(blueprint)
+        if verdict is None:
+            WORKSHOP.ask(blueprint)
+            self.compiled = "not compiled yet"
+        else:
+            self.compiled = verdict.reason
+            if verdict.used:
+                self.network, self.becomes_graph = compiling.load(ready, blueprint), False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,7 +75,8 @@ class Denoiser:
             return f"{where}, exact: float32, one image at a time"
         cores = f", {self.cores} core{'s' * (self.cores > 1)}" if self.device.type == "cpu" else ""
         has, lacks = "bfloat16, which this device has", "float32, since this device has no fast bfloat16"
-        return f"{where}{cores}, {has if self.bf16 else lacks}"
+        compiled = f"; {self.compiled}" if self.compiled else ""
+        return f"{where}{cores}, {has if self.bf16 else lacks}{compiled}"
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predicted noise (B, C, H, W) float32, for x (B, C, H, W), t (B,) and labels (B,) where the net has classes."""
@@ -68,6 +85,7 @@ class Denoiser:
         )
         if self.becomes_graph:
             self.network, self.becomes_graph = graph(self.network, parts[0]), False
+        WORKSHOP.called = time.monotonic()
         run = _crew(self.cores).map if self.cores > 1 and len(parts) > 1 else map
         return torch.cat([eps.float() for eps in run(self._call, parts)])
 
@@ -85,38 +103,6 @@ class Denoiser:
             torch.no_grad()
         ):  # here and not around the sampling loop: a generator would leak it to its consumer
             return self.network(*part)
-
-
-def eps_of(unet: Any) -> Callable[..., Tensor]:
-    """A diffusers UNet as a plain function of tensors: eps (B, C, H, W) of x (B, C, H, W), t (B,) and labels (B,)."""
-
-    def eps(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        return unet(x, t, class_labels=labels).sample
-
-    return eps
-
-
-def graph(network: Callable[..., Tensor], example: Part) -> Callable[..., Tensor]:
-    """The network as a TorchScript graph for any number of images, or itself, with a warning, where that fails."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of what a trace makes constant: shapes of the network, not of the batch
-        try:
-            traced: Any = torch.jit.trace(network, example, check_trace=False)
-            same = _agree(traced, network, tuple(whole[:1] for whole in example))
-        except RuntimeError:
-            same = False
-    if same:
-        return traced
-    warnings.warn("This network cannot become a graph; it runs without one, which is slower.", stacklevel=2)
-    return network
-
-
-def _agree(traced: Callable[..., Tensor], network: Callable[..., Tensor], inputs: Part) -> bool:
-    """Whether both give the same for these inputs: a trace may have made the number of images a constant."""
-    found, wanted = traced(*inputs), network(*inputs)
-    return bool((found - wanted).abs().max() <= GRAPH * wanted.abs().max().clamp(min=1))
 
 
 @lru_cache(maxsize=1)

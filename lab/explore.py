@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 from pydantic import Field
 
+from lab import compiling
 from lab.borrowed import torch
 from lab.engine import Denoiser
 from lab.errors import LabError
@@ -130,7 +131,7 @@ def _loaded(name: str, changed: float) -> Checkpoint:
 
 
 @lru_cache(maxsize=4)
-def _ready(name: str, changed: float, exact: bool) -> Denoiser:
+def _ready(name: str, changed: float, exact: bool, shelved: float) -> Denoiser:
     return Denoiser(_loaded(name, changed).unet, exact)
 
 
@@ -154,7 +155,7 @@ def slots(spec: ExploreSpec) -> list[Slot]:
 
 
 def _slot(letter: str, name: str, spec: ExploreSpec) -> Slot:
-    checkpoint, denoiser = cached(name), _ready(name, _changed(name), spec.exact)
+    checkpoint, denoiser = cached(name), _ready(name, _changed(name), spec.exact, compiling.shelved())
     no_attack = level(checkpoint, spec.trigger, spec.target)
     return Slot(letter, checkpoint, denoiser, no_attack, f"{name} {_changed(name)}")
 

@@ -17,7 +17,7 @@ from lab.triggers import TARGETS, TRIGGERS
 
 ROWS = (  # a module imports from its own row and from rows above, never from one below
     "errors variants progress places borrowed",
-    "diffusion engine triggers data pictures models metrics sampling",
+    "diffusion graph compiling engine triggers data pictures models metrics sampling",
     "attacks detect",
     "training evaluate truth",
     "recipe explore bench",

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from lab.compiling import WORKSHOP
 from lab.explore import ExploreSpec
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
-from lab.ops.exploring import LookOptions, device_line, explore, look, pack, stored_exploration, warm_up
+from lab.ops.exploring import (
+    CompileOptions,
+    LookOptions,
+    compile_network,
+    device_line,
+    explore,
+    look,
+    pack,
+    stored_exploration,
+    warm_up,
+)
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
@@ -21,6 +32,7 @@ __all__ = [
     "TABLES",
     "TARGETS",
     "TRIGGERS",
+    "WORKSHOP",
     "ExploreSpec",
     "Operation",
     "device_line",
@@ -42,6 +54,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("evaluate", evaluate, EvaluateOptions, public=False),
         Operation("train", train, TrainOptions, public=False),
         Operation("bench", bench, BenchOptions, public=False),
+        Operation("compile", compile_network, CompileOptions, public=False),
         Operation("explore", explore, ExploreSpec),
         Operation("look", look, LookOptions),
         Operation("paint", paint, PaintOptions),

@@ -10,19 +10,22 @@ import shlex
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
+
+from pydantic import Field
 
 from lab import explore as exploring
 from lab import pictures, truth
 from lab.borrowed import torch
+from lab.compiling import make_apart
 from lab.detect import noise_meter
 from lab.errors import LabError
 from lab.explore import ExploreSpec, uri
-from lab.models import Checkpoint, as_json
+from lab.models import Checkpoint, as_json, load
 from lab.ops.base import final
 from lab.places import ASSETS
 from lab.sampling import DDPM, SampleSpec
+from lab.variants import Options
 
 
 def explore(options: ExploreSpec) -> Iterator[dict[str, Any]]:
@@ -91,15 +94,37 @@ def stored_exploration() -> dict[str, Any] | None:
     return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else None
 
 
-@lru_cache(maxsize=1)
 def device_line() -> str:
-    """Where the lab computes and why so."""
+    """Where the lab computes and why so, for the network that the page opens with."""
     from lab.engine import Denoiser
 
-    return Denoiser(torch.nn.Identity()).reason
+    try:
+        return exploring.slots(ExploreSpec())[-1].denoiser.reason
+    except LabError:  # its checkpoint is missing, which is said to the one who asks for it
+        return Denoiser(torch.nn.Identity()).reason
 
 
 def warm_up() -> None:
     """Make the default exploration's networks ready, so that the first one who presses Generate does not wait for it."""
     with suppress(LabError):  # what is missing is said to the one who asks for it
         final(explore(ExploreSpec(sampler=DDPM(steps=1), n=1, controls=False)))
+
+
+class CompileOptions(Options):
+    """Whose network."""
+
+    checkpoint: str = Field(
+        default="mnist-clean", max_length=4096, description="name or folder of a checkpoint"
+    )
+
+
+def compile_network(options: CompileOptions) -> dict[str, Any]:
+    """Compile a checkpoint's network for this machine now, and say whether it will be used; takes a minute or two."""
+    from lab.engine import Denoiser
+
+    denoiser = Denoiser(load(options.checkpoint).unet)
+    if denoiser.blueprint is None:
+        raise LabError(
+            f"Networks are compiled for a CPU, in bfloat16 or float32; here they run on {denoiser.device}."
+        )
+    return make_apart(denoiser.blueprint).model_dump(mode="json")

@@ -86,11 +86,13 @@ def launch_options() -> dict[str, Any]:
 def launch(host: str | None = None, port: int | None = None) -> None:
     """Serve the page until it is stopped; on a Space, Gradio's own variables decide the address.
 
-    torch is imported and the first networks are made ready once the page is served, while a person still reads.
+    torch is imported and the first networks are made ready once the page is served, while a person still reads;
+    they are compiled while nobody waits.
     """
     page = build()
     hosted = bool(os.environ.get("SPACE_ID"))
     address = host or ("0.0.0.0" if hosted else os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     page.launch(server_name=address, server_port=port, prevent_thread_lock=True, **launch_options())
     ops.warm_up()
+    ops.WORKSHOP.open()
     page.block_thread()
