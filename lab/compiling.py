@@ -135,11 +135,17 @@ def _package(path: Path) -> Any:
 
 def _bound(package: Any, weights: dict[str, Tensor]) -> Eps:
     def eps(*part: Tensor) -> Tensor:
-        if len(part[0]) > 1:
-            return package(part, weights)
-        return package(tuple(whole.repeat_interleave(2, 0) for whole in part), weights)[:1]
+        n, part = len(part[0]), tuple(_plain(whole) for whole in part)
+        return package(tuple(whole.repeat_interleave(2, 0) for whole in part) if n == 1 else part, weights)[
+            :n
+        ]
 
     return eps
+
+
+def _plain(whole: Tensor) -> Tensor:
+    """With the strides of the example: compiled code reads memory as it was told, also a t that is one number for all."""
+    return whole.contiguous(memory_format=torch.channels_last if whole.ndim == 4 else torch.contiguous_format)
 
 
 # Making -----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def test_both_ways_are_run_alike():
 
 
 @pytest.mark.parametrize("sampler", [DDPM(steps=2), DDIM(steps=2)], ids=lambda s: s.kind)
-def test_sampling_stands_beside_the_pipeline_of_its_sampler(sampler):
+def test_sampling_stands_beside_the_pipeline_of_its_sampler(sampler, monkeypatch):
+    monkeypatch.setattr(sampling_cases, "make_apart", lambda blueprint: None)  # test_compiling does it
     case = sampling_cases.beside("small", fresh(SMALL, 0), sampler, n=2)
     assert case.rival_name == f"{sampler.scheduler.removesuffix('Scheduler')}Pipeline"
     assert case.ours().shape == (2, 1, 16, 16)

@@ -58,22 +58,24 @@ def test_compiled_code_serves_every_checkpoint_of_its_architecture(tiny, bluepri
         ready, plain = Denoiser(unet, device="cpu"), Denoiser(unet, True, "cpu")
         assert ready.reason.endswith(found.reason)
         for n in (1, 2, 7, 40):
-            x, t = torch.randn(n, 1, 32, 32), torch.randint(1000, (n,))
-            assert (ready(x, t) - plain(x, t)).abs().max() < CLOSE
+            x, each, one = torch.randn(n, 1, 32, 32), torch.randint(1000, (n,)), torch.tensor(500).expand(n)
+            for t in (each, one):
+                assert (ready(x, t) - plain(x, t)).abs().max() < CLOSE
         assert "Compiled" in type(ready.network.__closure__[0].cell_contents).__name__  # type: ignore[attr-defined]
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
-def test_a_network_with_classes_is_compiled_with_its_labels(monkeypatch):
+def test_a_network_in_colour_with_classes_is_compiled_with_its_labels(monkeypatch):
     monkeypatch.setattr(engine, "has_bf16", lambda device: False)
     monkeypatch.setattr(compiling, "CLOSE", float("inf"))
-    unet = Net(widths=(8, 16), side=8, classes=3).build(seed=0)
+    unet = Net(widths=(8, 16), side=8, channels=3, classes=3).build(seed=0)
     made = Blueprint.drawn_from(unet, torch.float32)
     assert made and make(made, rival=slow).used
-    x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3]), torch.tensor([0, 1, 2])
     ready, plain = Denoiser(unet, device="cpu"), Denoiser(unet, True, "cpu")
-    assert (ready(x, t, labels) - plain(x, t, labels)).abs().max() < CLOSE
+    for n in (1, 3):
+        x, t, labels = torch.randn(n, 3, 8, 8), torch.tensor([1, 2, 3])[:n], torch.tensor([2, 1, 0])[:n]
+        assert (ready(x, t, labels) - plain(x, t, labels)).abs().max() < CLOSE
 
 
 def test_what_is_slower_or_computes_something_else_is_not_used():
