@@ -86,7 +86,7 @@ class Denoiser:
         if self.becomes_graph:
             self.network, self.becomes_graph = graph(self.network, parts[0]), False
         WORKSHOP.called = time.monotonic()
-        run = _crew(self.cores).map if self.cores > 1 and len(parts) > 1 else map
+        run = crew(self.cores).map if self.cores > 1 and len(parts) > 1 else map
         return torch.cat([eps.float() for eps in run(self._call, parts)])
 
     def _inputs(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Part:
@@ -112,7 +112,8 @@ def cores() -> int:
 
 
 @lru_cache(maxsize=1)
-def _crew(count: int) -> ThreadPoolExecutor:
+def crew(count: int) -> ThreadPoolExecutor:
+    """Threads that compute with one core each."""
     return ThreadPoolExecutor(count, "core", initializer=torch.set_num_threads, initargs=(1,))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def stopped_after(steps: int, images: Images, spec: TrainSpec, folder: Path) -> 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """A training sets the threads of its process; the tests after it want theirs back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 # Learning rate -------------------------------------------------------------------------------------------------------
@@ -317,6 +326,21 @@ def losses_of_a_process(pixels: torch.Tensor, path: str) -> None:
     if PartialState().is_main_process:
         values = [dict(tick.values) for tick in ticks]
         torch.save({"values": values, "weights": weights, "processes": PartialState().num_processes}, path)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 8])
+def test_cores_that_share_a_batch_train_like_one(specks, threads, cores):
+    whole, ticks = trained(specks)
+    shared, other = trained(specks, SPEC.model_copy(update={"threads": cores}))
+    for one, another in zip(ticks, other, strict=True):
+        assert one.values == pytest.approx(another.values, abs=PROCESSES)
+    for name, tensor in whole.items():
+        assert (tensor - shared[name]).abs().max() < PROCESSES
+
+
+def test_cores_share_a_batch_bit_for_bit_again(specks, threads):
+    spec = SPEC.model_copy(update={"threads": 2})
+    assert equal(trained(specks, spec)[0], trained(specks, spec)[0])
 
 
 @pytest.mark.slow
