@@ -173,9 +173,9 @@ def table(result: Any) -> str:
             [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
         )
     if "timings" in result:
-        return "\n".join(
-            [", ".join(f"{k} {v}" for k, v in result["machine"].items()), *map(_timing, result["timings"])]
-        )
+        machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
+        rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
+        return "\n".join([machine, *map(_timing, result["timings"]), *rest])
     if "scores" in result:
         return "\n".join(
             filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
@@ -197,11 +197,28 @@ def _row(row: dict[str, Any]) -> str:
     return f"{row['condition']:>9}: {scores}\n{'':>11}{how}"
 
 
+def _curve(curve: dict[str, Any]) -> str:
+    points = ", ".join(
+        f"{amount:g}: {seconds:.3g} s"
+        for amount, seconds in zip(curve["amounts"], curve["seconds"], strict=True)
+    )
+    return f"{curve['name']:<12} grows with exponent {curve['exponent']:.2f}  ({points})"
+
+
+def _layer(layer: dict[str, Any]) -> str:
+    limit = f"{layer['peak_share']:4.0%} of the peak at {layer['per_byte']:.0f} operations a byte"
+    return f"{layer['time_share']:6.1%}  {layer['name']:<58} {layer['count']:>3}  {limit if layer['operations'] else ''}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _timing(timing: dict[str, Any]) -> str:
     share = timing["peak_share"]
     limit = "" if share is None else f", {share:.0%} of the matmul peak"
     rates = f"{timing['ours']:.4g} and {timing['rivals']:.4g} {timing['unit']}/s{limit}"
-    notes = "".join(f"\n      {name}: {value:.4g}" for name, value in timing["notes"].items())
+    notes = "".join(f"\n      {name}: {_short(value)}" for name, value in timing["notes"].items())
     ratio = f"{timing['ratio']:.2f}× ({timing['low']:.2f} to {timing['high']:.2f})"
     return (
         f"{timing['name']}: {ratio} {timing['rival']}\n      {rates}, medians of {timing['repeats']}{notes}"

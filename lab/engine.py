@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab import compiling
 from lab.borrowed import torch
 from lab.compiling import WORKSHOP, Blueprint
-from lab.graph import Eps, Part, eps_of, graph
+from lab.graph import CudaGraph, Eps, Part, eps_of, graph
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,15 +37,17 @@ class Denoiser:
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
-        ready = unet.to(self.device) if exact else self._copy(unet)
+        ready = unet.to(self.device) if exact else self.copy_of(unet)
         self.becomes_graph = self.device.type == "cpu" and not exact
         self.network: Eps = eps_of(ready)
         self.blueprint = Blueprint.drawn_from(ready, self.dtype) if self.becomes_graph else None
         self.compiled = ""  # what came of compiling this network
         if self.blueprint:
             self._take_compiled(ready, self.blueprint)
+        if self.device.type == "cuda" and not exact:
+            self.network = CudaGraph(self.network)
 
-    def _copy(self, unet: Any) -> Any:
+    def copy_of(self, unet: Any) -> Any:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lab.bench import BENCHES, Case, base, compare
+from lab.bench import BENCHES, STUDIES, Case, base, compare, costs, layers
 from lab.bench import metrics as metric_cases
 from lab.bench import sampling as sampling_cases
 from lab.bench import training as training_cases
@@ -96,9 +96,40 @@ def test_images_reach_the_plain_loop_as_they_reach_ours():
     assert torch.allclose(batch.sum(), digits.values().sum(), rtol=1e-4)
 
 
+def test_an_exponent_is_the_power_of_the_growth():
+    assert costs.exponent([1, 2, 4], [3, 6, 12]) == pytest.approx(1)
+    assert costs.exponent([10, 100], [5, 500]) == pytest.approx(2)
+    assert costs.exponent([1, 2, 3], [7, 7, 7]) == pytest.approx(0)
+
+
+def test_a_curve_times_each_amount(monkeypatch):
+    monkeypatch.setattr(costs, "ROUNDS", 1)
+    curve = costs.curve("steps", {steps: costs.sampling(n=1, steps=steps, side=8) for steps in (1, 2)})
+    assert curve.amounts == [1, 2] and all(seconds > 0 for seconds in curve.seconds)
+    parameters, sampling = costs.by_parameters(2)
+    assert parameters == sum(p.numel() for p in sampling.checkpoint.unet.parameters())
+
+
+def test_the_layers_are_the_whole_call_and_count_its_operations():
+    small = fresh(SMALL, 0)
+    sums, whole = layers.measure(small, rounds=2)
+    assert 0 < sum(found.seconds for found in sums.values()) < whole
+    counted = sum(found.operations for found in sums.values()) / layers.EXAMPLE
+    assert counted == pytest.approx(sampling_cases.flops(small), rel=0.02)  # which counts attention too
+    assert sums["Conv2d 3×3 to 16×16 pixels"].modules and sums["GroupNorm to 16×16 pixels"].operations == 0
+
+
+def test_layers_come_with_the_slowest_first(monkeypatch):
+    monkeypatch.setattr(layers, "load", lambda name: fresh(SMALL, 0))
+    found = list(layers.layers(quick=True))
+    shares = [layer.time_share for layer in found]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1)
+    assert torch.get_num_threads() == 1  # as it was
+
+
 def test_the_operation_offers_every_bench():
     field = OPERATIONS["bench"].options.model_fields["what"]
-    assert set(field.annotation.__args__) == {"all", *BENCHES}
+    assert set(field.annotation.__args__) == {"all", *BENCHES, *STUDIES}
     result = final(OPERATIONS["bench"](what="metrics", quick=True, repeats=1))
     assert result["machine"]["matmul GF/s"] > 0
     assert [timing["unit"] for timing in result["timings"]] == ["images"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lab import engine
 from lab.engine import Denoiser
+from lab.graph import KEPT, CudaGraph
 from lab.models import Net
 
 BF16 = 0.05  # eight bits of mantissa through twenty layers
@@ -123,3 +124,33 @@ def test_what_cannot_become_a_graph_runs_as_it_is_and_says_so():
 def test_the_given_network_stays_as_it_is(tiny):
     Denoiser(tiny.unet, device="cpu")(torch.zeros(1, 1, 32, 32), torch.tensor([1]))
     assert next(tiny.unet.parameters()).dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorded_network_computes_what_it_was_given(tiny):
+    denoiser, exact = Denoiser(tiny.unet, device="cuda"), Denoiser(tiny.unet, True, "cpu")
+    for n in (1, 3, 70, 3):
+        x, t = torch.randn(n, 1, 32, 32), torch.randint(1000, (n,))
+        eps = denoiser(x.cuda(), t.cuda()).cpu()
+        assert (eps - exact(x, t)).abs().max() < BF16
+    assert isinstance(denoiser.network, CudaGraph) and len(denoiser.network.recorded) <= KEPT
+
+
+def test_recordings_are_made_once_for_each_number_of_images_and_few_are_kept(monkeypatch):
+    made: list[int] = []
+
+    def record(self: CudaGraph, part: Any) -> Any:
+        made.append(len(part[0]))
+        inputs = tuple(whole.clone() for whole in part)
+        output = torch.empty_like(part[0])
+        replay = SimpleNamespace(replay=lambda: output.copy_(inputs[0] + inputs[1].view(-1, 1)))
+        return replay, inputs, output
+
+    monkeypatch.setattr(CudaGraph, "_record", record)
+    network = CudaGraph(lambda x, t: x)
+    found = [network(torch.full((n, 2), 10.0), torch.arange(n)) for n in (3, 3, 5)]
+    assert made == [3, 5]
+    assert all(torch.equal(eps, 10.0 + torch.arange(len(eps)).view(-1, 1).expand(-1, 2)) for eps in found)
+    for n in range(6, 6 + KEPT):
+        network(torch.zeros(n, 2), torch.zeros(n))
+    assert len(network.recorded) <= KEPT

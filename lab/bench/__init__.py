@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lab.bench import machine, metrics, sampling, startup, training
+from lab.bench import costs, layers, machine, metrics, sampling, startup, training
 from lab.bench.base import Case, Timing, compare
+from lab.variants import Options
 
-__all__ = ["BENCHES", "Case", "Timing", "compare", "machine"]
+__all__ = ["BENCHES", "STUDIES", "Case", "Timing", "compare", "machine"]
 
 BENCHES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "sampling": sampling.cases,
@@ -15,3 +16,4 @@ BENCHES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "metrics": metrics.cases,
     "startup": startup.cases,
 }
+STUDIES: dict[str, Callable[[bool], Iterator[Options]]] = {"costs": costs.curves, "layers": layers.layers}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lab.bench import BENCHES, compare, machine
+from lab.bench import BENCHES, STUDIES, compare, machine
 from lab.borrowed import torch
 from lab.engine import best_device, has_bf16
 from lab.progress import Tick
@@ -19,7 +19,7 @@ REPEATS = 3
 class BenchOptions(Options):
     """Which speeds to measure, and how thoroughly."""
 
-    what: Literal["all", "sampling", "training", "metrics", "startup"] = Field(
+    what: Literal["all", "sampling", "training", "metrics", "startup", "costs", "layers"] = Field(
         default="all", description="which part"
     )
     quick: bool = Field(default=False, description="less work in each case: minutes instead of an hour")
@@ -27,13 +27,19 @@ class BenchOptions(Options):
 
 
 def bench(options: BenchOptions) -> Iterator[Tick | dict[str, Any]]:
-    """Measure speed beside diffusers' pipelines, a plain training loop and torchmetrics, as ratios of one run."""
+    """Measure speed beside diffusers' pipelines, a plain training loop and torchmetrics, as ratios of one run.
+
+    costs: how sampling grows with images, steps, pixels and parameters. layers: where the time of one call goes.
+    """
     device = torch.device(best_device())
     peak = machine.peak(device, torch.bfloat16 if has_bf16(device) else torch.float32)
-    timings = []
-    names = list(BENCHES) if options.what == "all" else [options.what]
+    found: dict[str, list[dict[str, Any]]] = {"timings": [], **{name: [] for name in STUDIES}}
+    names = [*BENCHES, *STUDIES] if options.what == "all" else [options.what]
     for k, name in enumerate(names):
-        for case in BENCHES[name](options.quick):
+        for case in BENCHES[name](options.quick) if name in BENCHES else ():
             yield Tick(k, len(names), text=case.name)
-            timings.append(compare(case, options.repeats, peak).model_dump(mode="json"))
-    yield {"machine": {**machine.describe(), "matmul GF/s": round(peak / 1e9, 1)}, "timings": timings}
+            found["timings"].append(compare(case, options.repeats, peak).model_dump(mode="json"))
+        for row in STUDIES[name](options.quick) if name in STUDIES else ():
+            yield Tick(k, len(names), text=f"{name}: {row.model_dump()['name']}")
+            found[name].append(row.model_dump(mode="json"))
+    yield {"machine": {**machine.describe(), "matmul GF/s": round(peak / 1e9, 1)}, **found}
