@@ -12,7 +12,14 @@ from lab.errors import LabError
 from lab.ops import OPERATIONS, TABLES, Operation
 from lab.progress import Tick
 
-POSITIONAL = {"bench": "what", "list": "what", "describe": "checkpoint", "keep": "file"}
+POSITIONAL = {
+    "bench": "what",
+    "list": "what",
+    "describe": "checkpoint",
+    "keep": "file",
+    **dict.fromkeys(("show", "watch", "stop", "resume", "rename", "delete"), "run"),
+    "work": "folder",
+}
 EPILOG = (
     "Options of a trigger, target, sampler, attack or dataset follow a dot: --trigger grey_box --trigger.size 8, "
     "--attack baddiffusion --attack.trigger stop_sign --attack.poison_rate 0.2; or give JSON in one piece."
@@ -184,9 +191,9 @@ def table(result: Any) -> str:
 
 
 def _line(line: dict[str, Any], width: int) -> str:
-    head = "  ".join(
-        filter(None, [str(line["name"]).ljust(width), line.get("state", ""), line.get("help", "")])
-    )
+    done = f"step {line['step']} of {line['total']}" if "step" in line else ""
+    words = [line.get("state", ""), done, line.get("title", ""), line.get("help", "")]
+    head = "  ".join(filter(None, [str(line["name"]).ljust(width), *words]))
     options = [f"{' ' * width}    {name}: {text}" for name, text in line.get("options", {}).items()]
     return "\n".join([head, *options])
 

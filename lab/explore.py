@@ -30,6 +30,7 @@ from lab.evaluate import (
 )
 from lab.models import Checkpoint, find, load
 from lab.pictures import png, tile
+from lab.priority import somebody_waits
 from lab.sampling import SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, Trigger
 
@@ -214,6 +215,7 @@ class Exploration:
         sampling, shown = Sampling(slot.checkpoint, spec, slot.denoiser), 0.0
         cell.state = "running"
         for step in sampling.steps(added):
+            somebody_waits()
             if is_frame(step.step, step.total):
                 cell.frames.append((step.t, sheet(step.x_t), sheet(step.pred_x_0)))
             if time.monotonic() - shown >= REDRAW:

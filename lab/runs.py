@@ -6,7 +6,8 @@ import json
 import platform
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,8 @@ class Run:
         """Where the finished checkpoint lies."""
         return self.folder / "checkpoint"
 
-    def train(self, name: str) -> Iterator[Tick]:
-        """Train (or continue) and yield every step; the checkpoint is written before the last tick is yielded.
-
-        What is refused (no such base, images of another shape, a trigger that does not fit) leaves nothing behind.
-        """
-        try:
-            yield from self._train(name)
-        except LabError:
-            if is_main_process():
-                self._remove_if_refused()
-            raise
-
-    def _train(self, name: str) -> Iterator[Tick]:
+    def train(self, name: str) -> Generator[Tick, None, None]:
+        """Train (or continue) and yield every step; the checkpoint is written before the last tick is yielded."""
         images, start = self.recipe.dataset.load("train"), self._start()
         if is_main_process():
             self._keep_poisoned(images)
@@ -69,18 +59,20 @@ class Run:
         began = time.monotonic() - self._seconds_so_far()
         loop = training_loop(start, images, self.recipe.attack, self.recipe.train, self.folder)
         last = None
-        for tick in loop:
-            self._log(tick, time.monotonic() - began)
-            if last:
-                yield last
-            last = tick
+        with closing(loop):  # a run that is closed closes its training, which then leaves a state
+            for tick in loop:
+                self._log(tick, time.monotonic() - began)
+                if last:
+                    yield last
+                last = tick
         if is_main_process():
             self._finish(start, name, time.monotonic() - began)
         if last:
             yield last
 
-    def _remove_if_refused(self) -> None:
-        if any(self.folder.glob("state-*")) or self.checkpoint.exists():
+    def remove_if_refused(self) -> None:
+        """Leave nothing behind of a run that was refused before its first state."""
+        if not is_main_process() or any(self.folder.glob("state-*")) or self.checkpoint.exists():
             return
         for name in ("recipe.json", "poisoned.json", "ticks.jsonl"):
             (self.folder / name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -231,10 +231,11 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
 
 def training_loop(
     checkpoint: Checkpoint, images: Images, attack: Attack, spec: TrainSpec, folder: Path | None = None
-) -> Iterator[Tick]:
+) -> Generator[Tick, None, None]:
     """Train the checkpoint's network in place and yield every step; the kept weights are in it at the end.
 
-    images: the training split. folder: where resumable states go; training continues from the newest one there.
+    images: the training split. folder: where resumable states go; training continues from the newest one there, and
+    a loop that is closed leaves one.
     Values of a tick: loss, and loss_clean and loss_poisoned apart (mean squared error; arXiv:2006.11239, formula 14).
     """
     if images.shape != checkpoint.shape:
@@ -251,12 +252,17 @@ def training_loop(
     batches = Batches(
         attack.poison(images), spec, checkpoint.schedule.T, poisoned, trainer.accelerator.device
     )
-    while trainer.step < spec.steps:
-        values = _train_step(trainer, batches, checkpoint, attack, spec)
-        trainer.step += 1
-        if folder and trainer.step % spec.save_every == 0:
+    try:
+        while trainer.step < spec.steps:
+            values = _train_step(trainer, batches, checkpoint, attack, spec)
+            trainer.step += 1
+            if folder and trainer.step % spec.save_every == 0:
+                trainer.save(folder)
+            yield Tick(trainer.step, spec.steps, values)
+    except GeneratorExit:  # stopped by whoever follows it, with nothing lost
+        if folder and newest_step(folder) < trainer.step:
             trainer.save(folder)
-        yield Tick(trainer.step, spec.steps, values)
+        raise
     _keep_weights(trainer, checkpoint)
 
 

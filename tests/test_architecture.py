@@ -16,12 +16,17 @@ from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 ROWS = (  # a module imports from its own row and from rows above, never from one below
-    "errors variants progress places borrowed",
+    "errors variants progress places borrowed priority",
     "diffusion graph compiling engine triggers data pictures models metrics sampling",
     "attacks detect",
     "training evaluate truth",
     "recipe explore bench",
     "runs",
+    "store",
+    "queue",
+    "launch",
+    "supervisor",
+    "worker",
     "ops",
     "cli",
     "ui __main__",

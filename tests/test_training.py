@@ -55,12 +55,17 @@ def trained(
     return checkpoint.unet.state_dict(), ticks
 
 
-def stopped_after(steps: int, images: Images, spec: TrainSpec, folder: Path) -> None:
+class Death(Exception):
+    """A process that is killed saves nothing."""
+
+
+def died_after(steps: int, images: Images, spec: TrainSpec, folder: Path) -> None:
     """Train and die."""
     loop = training_loop(fresh(), images, ATTACK, spec, folder)
     for _ in range(steps):
         next(loop)
-    loop.close()
+    with pytest.raises(Death):
+        loop.throw(Death())
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -233,16 +238,28 @@ def test_averaged_weights_lag_behind(specks):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("died_after", [1, 3, 4, 5])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(specks, tmp_path, ema, died_after):
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(specks, tmp_path, ema, steps):
     spec = SPEC.model_copy(update={"ema": ema})
     whole, ticks = trained(specks, spec)
-    stopped_after(died_after, specks, spec, tmp_path)
+    died_after(steps, specks, spec, tmp_path)
     resumed, rest = trained(specks, spec, tmp_path)
     assert equal(whole, resumed)
-    first = died_after // 2 * 2
+    first = steps // 2 * 2
     assert [tick.step for tick in rest] == list(range(first + 1, 7))
     assert [tick.values for tick in rest] == [tick.values for tick in ticks[first:]]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_loop_that_is_closed_goes_on_where_it_was(specks, tmp_path, steps):
+    whole, ticks = trained(specks)
+    loop = training_loop(fresh(), specks, ATTACK, SPEC, tmp_path)
+    for _ in range(steps):
+        next(loop)
+    loop.close()
+    resumed, rest = trained(specks, SPEC, tmp_path)
+    assert equal(whole, resumed)
+    assert [tick.values for tick in rest] == [tick.values for tick in ticks[steps:]]
 
 
 def test_a_finished_run_resumes_to_the_same_weights(specks, tmp_path):
@@ -254,7 +271,7 @@ def test_a_finished_run_resumes_to_the_same_weights(specks, tmp_path):
 
 def test_only_the_newest_state_stays_and_half_written_ones_do_not_count(specks, tmp_path):
     (tmp_path / ".state-99").mkdir()
-    stopped_after(5, specks, SPEC, tmp_path)
+    died_after(5, specks, SPEC, tmp_path)
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000004"]
     assert json.loads((tmp_path / "state-00000004" / "step.json").read_text()) == {"step": 4}
 

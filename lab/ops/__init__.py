@@ -18,6 +18,22 @@ from lab.ops.exploring import (
     stored_exploration,
     warm_up,
 )
+from lab.ops.jobs import (
+    RenameOptions,
+    RunOptions,
+    RunsOptions,
+    SubmitOptions,
+    WorkOptions,
+    delete,
+    rename,
+    resume,
+    runs,
+    show,
+    stop,
+    submit,
+    watch,
+    work,
+)
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
@@ -53,6 +69,15 @@ OPERATIONS: dict[str, Operation] = {
         Operation("sample", sample, SampleOptions, public=False),
         Operation("evaluate", evaluate, EvaluateOptions, public=False),
         Operation("train", train, TrainOptions, public=False),
+        Operation("submit", submit, SubmitOptions, public=False),
+        Operation("runs", runs, RunsOptions, public=False),
+        Operation("show", show, RunOptions, public=False),
+        Operation("watch", watch, RunOptions, public=False),
+        Operation("stop", stop, RunOptions, public=False),
+        Operation("resume", resume, RunOptions, public=False),
+        Operation("rename", rename, RenameOptions, public=False),
+        Operation("delete", delete, RunOptions, public=False),
+        Operation("work", work, WorkOptions, public=False),
         Operation("bench", bench, BenchOptions, public=False),
         Operation("compile", compile_network, CompileOptions, public=False),
         Operation("explore", explore, ExploreSpec),

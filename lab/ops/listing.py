@@ -11,6 +11,7 @@ from lab.attacks import ATTACKS
 from lab.data import DATASETS
 from lab.evaluate import target_of, trigger_of
 from lab.explore import badge
+from lab.launch import LAUNCHERS
 from lab.metrics import METRICS
 from lab.models import find, names, read_card
 from lab.sampling import SAMPLERS
@@ -24,6 +25,7 @@ TABLES: dict[str, Registry] = {
     "attacks": ATTACKS,
     "samplers": SAMPLERS,
     "metrics": METRICS,
+    "launchers": LAUNCHERS,
 }
 
 
@@ -37,6 +39,7 @@ class ListOptions(Options):
         "attacks",
         "samplers",
         "metrics",
+        "launchers",
         "checkpoints",
         "pictures",
         "uploads",

@@ -63,9 +63,13 @@ def train(options: TrainOptions) -> Iterator[Tick | dict[str, Any]]:
         raise LabError(f"There is already a checkpoint called {name!r}; choose another --name.")
     run = Run.open(Path(options.out).expanduser() if options.out else home() / "runs" / name, recipe)
     last = None
-    for tick in run.train(name):
-        last = tick
-        yield tick
+    try:
+        for tick in run.train(name):
+            last = tick
+            yield tick
+    except LabError:  # no such base, images of another shape, a trigger that does not fit
+        run.remove_if_refused()
+        raise
     final = roots()[1] / name
     if is_main_process():
         final.parent.mkdir(parents=True, exist_ok=True)

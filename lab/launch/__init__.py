@@ -1,0 +1,11 @@
+"""Where runs are started: the table of launchers."""
+
+from __future__ import annotations
+
+from lab.launch.base import Launcher
+from lab.launch.process import Process
+from lab.variants import Registry
+
+__all__ = ["LAUNCHERS", "Launcher", "Process"]
+
+LAUNCHERS: Registry[Launcher] = Registry("launcher", Process)

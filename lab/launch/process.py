@@ -1,0 +1,82 @@
+"""A process of this machine, on its CPU or its GPUs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+from pydantic import Field
+
+from lab.launch.base import Launcher
+from lab.places import ROOT
+from lab.store import Stored
+
+SAME = 1.0  # seconds by which two readings of a process's birth may differ
+
+
+class Process(Launcher):
+    """A process of its own on this machine, which outlives the page; several GPUs go through `accelerate launch`."""
+
+    kind = "process"
+    processes: int = Field(
+        default=1, ge=1, le=64, description="processes that train together, one for each GPU"
+    )
+
+    def start(self, run: Stored) -> dict[str, Any]:
+        """Start it in a session of its own; what it says goes into the run's log."""
+        with (run.folder / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                self.command(run),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return {"pid": process.pid, "born": _born(process.pid)}
+
+    def command(self, run: Stored) -> list[str]:
+        """The command line; one process needs no launcher."""
+        work = ["-m", "lab", "work", str(run.folder)]
+        if self.processes == 1:
+            return [sys.executable, *work]
+        launch = ["-m", "accelerate.commands.launch", "--num_processes", str(self.processes)]
+        return [sys.executable, *launch, *work]
+
+    def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
+        """Whether that very process runs: not another with its pid, and not one that nobody has buried."""
+        return _find(handle) is not None
+
+    def stop(self, run: Stored, handle: dict[str, Any]) -> None:
+        """Kill it and what it started."""
+        if (process := _find(handle)) is None:
+            return
+        for each in [*process.children(recursive=True), process]:
+            try:
+                each.kill()
+            except psutil.NoSuchProcess:
+                continue
+
+
+def _born(pid: int) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _find(handle: dict[str, Any]) -> psutil.Process | None:
+    try:
+        process = psutil.Process(handle["pid"])
+        born = handle["born"]
+        if (
+            born is None
+            or abs(process.create_time() - born) > SAME
+            or process.status() == psutil.STATUS_ZOMBIE
+        ):
+            return None
+        return process
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,182 @@
+"""Runs in the background: submit, list, show, watch, stop, resume, rename and delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lab.errors import LabError
+from lab.launch import LAUNCHERS, Process
+from lab.ops.training import TrainOptions
+from lab.progress import Tick
+from lab.queue import Queue
+from lab.store import ACTIVE, TITLE, About, Store, Stored
+from lab.supervisor import ensure
+from lab.variants import Options
+from lab.worker import work as work_on
+
+LOOK = 0.5  # seconds between two looks at a run that is watched
+
+
+class SubmitOptions(TrainOptions):
+    """A training that runs in the background."""
+
+    title: str = Field(default="", pattern=rf"^$|{TITLE}", description="what the run is called")
+    launcher: LAUNCHERS.Field = Process()
+
+    def about(self) -> About:
+        """Whose it is and what it is called."""
+        title = self.title or self.name or f"{self.attack.kind} on {self.base or 'a fresh network'}"
+        return About(title=title[:80], created=time.time(), launcher=self.launcher.as_json())
+
+
+class RunOptions(Options):
+    """Which run."""
+
+    run: str = Field(default="", max_length=80, description="id of a run, as `runs` lists it")
+
+
+class RunsOptions(Options):
+    """Which runs."""
+
+    condition: str = Field(
+        default="", max_length=20, description="only those queued, running, done, …; empty for all"
+    )
+
+
+class RenameOptions(RunOptions):
+    """Which run, and what it is called from now on."""
+
+    title: str = Field(default="", pattern=rf"^$|{TITLE}", description="new title")
+
+
+class WorkOptions(Options):
+    """Which run folder."""
+
+    folder: str = Field(default="", max_length=4096, description="folder of a submitted run")
+
+
+def submit(options: SubmitOptions) -> dict[str, Any]:
+    """Put a training into the queue; it runs in the background and outlives whoever asked."""
+    store = Store()
+    run = store.create(options.recipe(), options.about())
+    Queue(store).put(run)
+    ensure(store)
+    return {"run": run.id, "title": run.about.title, "folder": str(run.folder)}
+
+
+def runs(options: RunsOptions) -> list[dict[str, Any]]:
+    """All runs of this lab, the newest first."""
+    store = Store()
+    queue = Queue(store)
+    lines = queue.lines(*([options.condition] if options.condition else []))
+    if any(line["condition"] in ("claimed", *ACTIVE) for line in lines):
+        ensure(store)  # whoever looks sees to it that somebody works
+    return [_line(store, line) for line in lines]
+
+
+def _line(store: Store, line: dict[str, Any]) -> dict[str, Any]:
+    """What a list shows; only runs at work are read from their folders."""
+    condition = "queued" if line["condition"] == "claimed" else line["condition"]
+    progress = _progress(Stored(store.root / line["id"])) if condition == "running" else {}
+    return {
+        "name": line["id"],
+        "state": condition,
+        "title": line["title"],
+        "owner": line["owner"],
+        **progress,
+    }
+
+
+def _progress(run: Stored) -> dict[str, Any]:
+    last = (run.ticks() or [{}])[-1]
+    return {
+        "step": last.get("step", 0),
+        "total": last.get("total") or run.recipe.get("train", {}).get("steps", 0),
+    }
+
+
+def show(options: RunOptions) -> dict[str, Any]:
+    """One run: its state, recipe, progress and the end of its log."""
+    run = Store().get(options.run)
+    return {
+        "run": run.id,
+        **run.about.model_dump(mode="json"),
+        **run.state.model_dump(mode="json"),
+        **_progress(run),
+        "recipe": run.recipe,
+        "log": run.log(),
+    }
+
+
+def watch(options: RunOptions) -> Iterator[Tick | dict[str, Any]]:
+    """Follow a run until it ends; stopping to watch does not stop it."""
+    run, after = Store().get(options.run), 0
+    while True:
+        condition = run.state.condition  # before the steps are read, so that the last ones are not missed
+        for tick in run.ticks(after):
+            after = tick["step"]
+            values = {k: v for k, v in tick.items() if k.startswith("loss")}
+            yield Tick(tick["step"], tick["total"], values, text=run.id)
+        if condition not in ACTIVE and condition != "lost":
+            break
+        time.sleep(LOOK)
+    yield show(options)
+
+
+def stop(options: RunOptions) -> dict[str, Any]:
+    """Stop a run; it saves where it is and can be resumed."""
+    store = Store()
+    run = store.get(options.run)
+    if run.state.condition not in (*ACTIVE, "lost"):
+        raise LabError(f"Run {run.id} is {run.state.condition}; only a queued or running one can be stopped.")
+    run.ask_to_stop()
+    ensure(store)
+    return {"run": run.id, "asked": "stop"}
+
+
+def resume(options: RunOptions) -> dict[str, Any]:
+    """Put a run that was stopped, failed or got lost back into the queue; it goes on where it was saved."""
+    store = Store()
+    run = store.get(options.run)
+    if run.state.condition not in ("stopped", "failed", "lost"):
+        raise LabError(
+            f"Run {run.id} is {run.state.condition}; only a stopped, failed or lost one can be resumed."
+        )
+    run.ask_to_stop(False)
+    run.keep_handle({})
+    run.become("queued", deaths=0)
+    Queue(store).put(run)
+    ensure(store)
+    return {"run": run.id, "condition": "queued"}
+
+
+def rename(options: RenameOptions) -> dict[str, Any]:
+    """Give a run another title."""
+    store = Store()
+    run = store.get(options.run)
+    if not options.title:
+        raise LabError("A title has 1 to 80 characters.")
+    run.call(options.title)
+    Queue(store).put(run)
+    return {"run": run.id, "title": options.title}
+
+
+def delete(options: RunOptions) -> dict[str, Any]:
+    """Remove a run that is not at work, with all that it saved; its finished checkpoint stays."""
+    store = Store()
+    run = store.get(options.run)
+    store.delete(run)
+    Queue(store).forget(run.id)
+    return {"run": run.id, "deleted": True}
+
+
+def work(options: WorkOptions) -> dict[str, Any]:
+    """Do the work of a submitted run here and now; launchers start this line."""
+    if not options.folder or not Path(options.folder).is_dir():
+        raise LabError("Name the folder of a submitted run.")
+    return work_on(Path(options.folder)).model_dump(mode="json")

@@ -1,0 +1,118 @@
+"""Who is next: SQLite orders, claims and lists runs. It may be lost at any time and is made again from the folders."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from lab.errors import LabError
+from lab.store import State, Store, Stored
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, condition TEXT NOT NULL,
+    created REAL NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS by_condition ON runs (condition, owner);
+"""
+# The owner who has waited longest since a claim of theirs comes first, then that owner's oldest run.
+CLAIM = """
+UPDATE runs SET condition = 'claimed', turn = (SELECT COALESCE(MAX(turn), 0) + 1 FROM runs)
+WHERE id = (
+    SELECT r.id FROM runs r
+    WHERE r.condition = 'queued'
+      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running')) < :slots
+      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running') AND owner = r.owner) < :each
+    ORDER BY (SELECT MAX(turn) FROM runs WHERE owner = r.owner), r.position LIMIT 1
+) RETURNING id
+"""
+PUT = """
+INSERT INTO runs (id, owner, title, condition, created, position)
+VALUES (:id, :owner, :title, :condition, :created, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs))
+ON CONFLICT (id) DO UPDATE SET owner = :owner, title = :title, condition = :condition
+"""
+WAIT = 30  # seconds for a writer before this one
+
+
+class Queue:
+    """The index beside the run folders; every call is one transaction."""
+
+    def __init__(self, store: Store):
+        self.store, self.path = store, store.root / "queue.sqlite"
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction; the first one reads the folders, whether the index is new or its file was lost."""
+        try:
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                    for run in sorted(self.store.all(), key=lambda run: run.about.created):
+                        connection.execute(PUT, _line(run, run.state))
+                    connection.execute("PRAGMA user_version = 1")
+                yield connection
+                connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise LabError(f"The list of runs cannot be read or written: {error}.") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._prepared()
+        except sqlite3.OperationalError:  # locked, full, read-only
+            raise
+        except sqlite3.DatabaseError:  # not a database any more; the folders know everything
+            os.replace(self.path, self.path.with_suffix(".damaged"))
+            return self._prepared()
+
+    def _prepared(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    def put(self, run: Stored) -> None:
+        """Write what the folder says; a new run comes last."""
+        with self._open() as connection:
+            connection.execute(PUT, _line(run, run.state))
+
+    def forget(self, run: str) -> None:
+        """Take a deleted run out."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+
+    def claim(self, slots: int, each: int) -> Stored | None:
+        """The next run, which is now claimed: by nobody else. None where all slots are taken or nobody waits.
+
+        slots: runs at once. each: runs of one owner at once.
+        """
+        with self._open() as connection:
+            found = connection.execute(CLAIM, {"slots": slots, "each": each}).fetchone()
+        return Stored(self.store.root / found["id"]) if found else None
+
+    def lines(self, *conditions: str) -> list[dict[str, Any]]:
+        """Runs as the index has them, the newest first; of these conditions, or all."""
+        marks = ", ".join("?" * len(conditions))
+        where = f"WHERE condition IN ({marks})" if conditions else ""
+        with self._open() as connection:
+            found = connection.execute(f"SELECT * FROM runs {where} ORDER BY position DESC", conditions)
+            return [dict(line) for line in found]
+
+
+def _line(run: Stored, state: State) -> dict[str, Any]:
+    about = run.about
+    return {
+        "id": run.id,
+        "owner": about.owner,
+        "title": about.title,
+        "condition": state.condition,
+        "created": about.created,
+    }

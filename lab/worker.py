@@ -1,0 +1,119 @@
+"""The worker: one run in a process of its own, from its first step or its newest state to its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from filelock import Timeout
+
+from lab.errors import LabError
+from lab.models import names, read_card, roots
+from lab.priority import is_somebody_waiting
+from lab.progress import Tick
+from lab.queue import Queue
+from lab.recipe import Recipe
+from lab.runs import Run
+from lab.store import State, Store, Stored
+from lab.supervisor import ensure
+
+PAUSE = 0.1  # seconds between looks while a page waits
+PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
+NAME = 60  # characters of a checkpoint's name
+
+
+class Stopped(Exception):
+    """Somebody asked for it; a state was saved."""
+
+
+def work(folder: Path) -> State:
+    """Do a run; a second worker of the same run is refused. The folder's state says how it ended."""
+    run = Stored(folder.resolve())
+    try:
+        with run.lock.acquire(timeout=PATIENCE):
+            return _begun(run)
+    except Timeout:
+        raise LabError(f"Run {run.id} is at work already.") from None
+
+
+def _begun(run: Stored) -> State:
+    queue = Queue(Store(run.folder.parent))
+    run.become("running")
+    queue.put(run)
+    try:
+        name = _trained(run)
+    except Stopped:
+        run.ask_to_stop(False)
+        state = run.become("stopped")
+    except LabError as error:
+        state = run.become("failed", error=str(error))
+    except OSError as error:
+        state = run.become("failed", error=f"{error.strerror or error}; what was saved before is kept.")
+    else:
+        state = run.become("done", checkpoint=name)
+    queue.put(run)
+    if queue.lines("queued"):
+        ensure(queue.store)  # the supervisor may have ended meanwhile
+    return state
+
+
+def _trained(run: Stored) -> str:
+    """Train to the end and put the checkpoint among one's own; returns its name."""
+    if not run.recipe:
+        raise LabError("The recipe of this run is damaged; delete it.")
+    recipe = Recipe.of(**run.recipe)
+    name = run.state.checkpoint or free_name(run.about.title, recipe)
+    final = roots()[1] / name
+    if final.exists() and read_card(final).recipe == recipe.as_json():
+        return name  # killed between the last two lines of this function
+    run.become("running", checkpoint=name)
+    with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
+        for _ in _at_leisure(run, loop, asked):
+            pass
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(run.folder / "checkpoint", final)
+    for state in run.folder.glob("state-*"):  # only needed to go on
+        shutil.rmtree(state)
+    return name
+
+
+def _at_leisure(run: Stored, loop: Iterator[Tick], asked: list[int]) -> Iterator[Tick]:
+    """The loop's ticks; it waits while a page does, and ends with Stopped where that was asked for."""
+    for tick in loop:
+        yield tick
+        while is_somebody_waiting() and not asked:
+            time.sleep(PAUSE)
+        if (asked or run.is_asked_to_stop) and tick.step < tick.total:
+            raise Stopped
+
+
+@contextmanager
+def stopping() -> Iterator[list[int]]:
+    """A list that fills when the system asks this process to end."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def free_name(title: str, recipe: Recipe) -> str:
+    """A name for a run's checkpoint that no checkpoint of the lab has, after its title."""
+    plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:NAME].strip("-")
+    wanted = plain or f"{recipe.attack.kind}-{recipe.signature}".replace("_", "-")
+    taken, number = set(names()), 1
+    while (name := wanted if number == 1 else f"{wanted[: NAME - 5]}-{number}") in taken:
+        number += 1
+    return name

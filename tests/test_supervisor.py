@@ -1,0 +1,302 @@
+"""The supervisor: starts what waits, once; begins again what ended without a word; and real processes to prove it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from lab import supervisor
+from lab.errors import LabError
+from lab.launch import LAUNCHERS, Launcher, Process
+from lab.models import Net, load
+from lab.ops import OPERATIONS, final
+from lab.places import ROOT
+from lab.recipe import Recipe
+from lab.store import About, State, Store, Stored
+from lab.supervisor import Supervisor, ensure, supervise
+from lab.training import TrainSpec
+
+TRAIN = TrainSpec(steps=4, batch=2, precision="fp32", threads=1)
+RECIPE = Recipe(net=Net(widths=(8, 16)), train=TRAIN)
+SOON = 120.0  # seconds in which a process surely imports torch, trains a few steps and ends
+
+
+class Fake(Launcher):
+    """Starts nothing, and is alive as long as it is told."""
+
+    kind = "process"
+
+    def start(self, run: Stored) -> dict[str, Any]:
+        started.append(run.id)
+        if run.about.title == "refused":
+            raise LabError("No such cluster.")
+        return {"alive": True}
+
+    def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
+        return bool(handle.get("alive"))
+
+    def stop(self, run: Stored, handle: dict[str, Any]) -> None:
+        run.keep_handle({"alive": False})
+
+
+started: list[str] = []
+
+
+@pytest.fixture
+def overseer(monkeypatch) -> Supervisor:
+    """A supervisor of an empty store, with the fake launcher."""
+    started.clear()
+    monkeypatch.setattr(supervisor, "launcher_of", lambda run: Fake())
+    return Supervisor(Store(), slots=1, each=1)
+
+
+def submitted(overseer: Supervisor, title: str = "a run") -> Stored:
+    run = overseer.store.create(RECIPE, About(title=title, created=time.time()))
+    overseer.queue.put(run)
+    return run
+
+
+def indexed(overseer: Supervisor, run: Stored) -> str:
+    return next(line["condition"] for line in overseer.queue.lines() if line["id"] == run.id)
+
+
+def test_runs_are_started_one_after_the_other(overseer):
+    first, second = submitted(overseer), submitted(overseer)
+    assert overseer.look() and overseer.look()
+    assert started == [first.id]
+    with first.lock.acquire():
+        first.become("running")
+        assert overseer.look()
+        assert indexed(overseer, first) == "running"
+        first.become("done")
+    assert overseer.look()
+    assert started == [first.id, second.id] and indexed(overseer, first) == "done"
+    second.become("done")
+    assert not overseer.look()
+
+
+def test_a_run_that_cannot_be_started_has_failed_and_the_next_one_runs(overseer):
+    refused, run = submitted(overseer, "refused"), submitted(overseer)
+    overseer.look()
+    assert refused.state.error == "It could not be started: No such cluster."
+    assert started == [refused.id, run.id]
+
+
+def test_a_run_whose_process_died_begins_again_until_it_gets_no_further(overseer):
+    run = submitted(overseer)
+    for death in range(1, supervisor.TRIES):
+        overseer.look()
+        run.become("running")
+        run.keep_handle({"alive": False})
+        overseer.look()
+        assert len(started) == death + 1
+    run.become("running")
+    run.keep_handle({"alive": False})
+    overseer.look()
+    assert run.state.condition == "failed" and "without getting further" in run.state.error
+    assert len(started) == supervisor.TRIES
+
+
+def test_a_run_that_gets_further_may_die_as_often_as_it_likes(overseer):
+    run = submitted(overseer)
+    for step in range(1, 3 * supervisor.TRIES):
+        overseer.look()
+        run.become("running")
+        for old in run.folder.glob("state-*"):
+            old.rmdir()
+        (run.folder / f"state-{step:08d}").mkdir()
+        run.keep_handle({"alive": False})
+        overseer.look()
+        assert run.state == State(condition="queued", since=run.state.since, deaths=1, reached=step)
+
+
+def test_a_run_that_is_starting_is_left_alone_and_one_that_never_started_is_not(overseer, monkeypatch):
+    run = submitted(overseer)
+    overseer.look()
+    overseer.look()
+    assert started == [run.id]
+    run.keep_handle({})  # its supervisor was killed between claim and start
+    overseer.look()
+    assert started == [run.id]
+    monkeypatch.setattr(supervisor, "BEGIN", -1.0)
+    overseer.look()
+    assert started == [run.id, run.id]
+
+
+def test_a_deleted_folder_leaves_the_list(overseer):
+    run = submitted(overseer)
+    overseer.store.delete(run)
+    assert not overseer.look() and overseer.queue.lines() == []
+
+
+def test_a_waiting_run_is_stopped_at_once_and_a_working_one_after_a_while(overseer, monkeypatch):
+    working, waiting = submitted(overseer), submitted(overseer)
+    overseer.look()
+    for run in (working, waiting):
+        run.ask_to_stop()
+    overseer.look()
+    assert waiting.state.condition == "stopped" and indexed(overseer, waiting) == "stopped"
+    assert working.is_asked_to_stop
+    monkeypatch.setattr(supervisor, "GRACE", -1.0)
+    overseer.look()
+    assert working.state.condition == "stopped" and not working.handle["alive"]
+
+
+def test_a_second_supervisor_leaves_at_once(overseer, monkeypatch):
+    monkeypatch.setattr(supervisor, "_until_idle", lambda overseer: pytest.fail("two of them"))
+    overseer.store.root.mkdir(parents=True)
+    lock = supervisor.FileLock(overseer.store.root / "supervisor.lock")
+    monkeypatch.setattr(supervisor, "SETTLE", 0.0)
+    with lock.acquire():
+        supervise(overseer.store)
+
+
+def test_what_comes_while_it_leaves_is_not_forgotten(overseer, monkeypatch):
+    rounds = []
+
+    def leave(overseer: Supervisor) -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            submitted(overseer)
+        else:
+            for line in overseer.queue.lines("queued"):
+                overseer.queue.forget(line["id"])
+
+    monkeypatch.setattr(supervisor, "_until_idle", leave)
+    overseer.store.root.mkdir(parents=True)
+    supervise(overseer.store)
+    assert len(rounds) == 2
+
+
+def test_every_launcher_has_the_three_calls():
+    for launcher in LAUNCHERS.values():
+        assert {"start", "is_alive", "stop"} <= launcher.__dict__.keys()
+
+
+def test_several_gpus_go_through_accelerate(overseer):
+    command = Process(processes=4).command(submitted(overseer))
+    assert command[1:5] == ["-m", "accelerate.commands.launch", "--num_processes", "4"]
+    assert "accelerate.commands.launch" not in Process().command(submitted(overseer))
+
+
+def test_a_process_is_known_by_more_than_its_number():
+    born = psutil.Process().create_time()
+    alive = Process().is_alive
+    assert alive(None, {"pid": os.getpid(), "born": born})  # type: ignore[arg-type]
+    for handle in (
+        {},
+        {"pid": os.getpid(), "born": born - 60},
+        {"pid": os.getpid(), "born": None},
+        {"pid": "x", "born": 1},
+    ):
+        assert not alive(None, handle)  # type: ignore[arg-type]
+
+
+def test_a_dead_process_that_nobody_buried_is_not_alive():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    handle = {"pid": process.pid, "born": psutil.Process(process.pid).create_time()}
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    assert not Process().is_alive(None, handle)  # type: ignore[arg-type]
+    process.wait()
+
+
+# Real processes ---------------------------------------------------------------------------------------------------
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def submit(**options: Any) -> Stored:
+    """Submit through the operation, as page and command line do."""
+    values = {"net": {"widths": [8, 16]}, "batch": 2, "threads": 1, "precision": "fp32", **options}
+    return Store().get(OPERATIONS["submit"](**values)["run"])
+
+
+def processes(store: Store) -> list[psutil.Process]:
+    """Everything of this store that runs."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LAB_HOME") == str(store.root.parent) and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def detached(monkeypatch):
+    """Real supervisors and workers, none of which outlives the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for process in processes(Store()):
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_submitted_run_is_done_in_the_background_and_leaves_no_process(detached):
+    run = submit(title="small", steps=4)
+    result = final(OPERATIONS["watch"](run=run.id))
+    assert (result["condition"], result["checkpoint"], result["step"]) == ("done", "small", 4)
+    assert load("small").card.name == "small"
+    wait_until(lambda: not processes(Store()))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_supervisor_lose_nothing(detached):
+    whole = submit(title="whole", steps=30, save_every=5)
+    final(OPERATIONS["watch"](run=whole.id))
+    run = submit(title="killed", steps=30, save_every=5, seed=0)
+    wait_until(lambda: any(run.folder.glob("state-*")))
+    for process in processes(Store()):
+        process.kill()
+    wait_until(lambda: run.state.condition == "lost")
+    OPERATIONS["runs"]()  # whoever looks wakes a supervisor
+    assert final(OPERATIONS["watch"](run=run.id))["condition"] == "done"
+    a, b = (load(name).unet.state_dict() for name in ("whole", "killed"))
+    assert all((a[key] == b[key]).all() for key in a)
+
+
+@pytest.mark.slow
+def test_a_run_is_stopped_resumed_renamed_and_deleted(detached):
+    run = submit(title="long", steps=100_000, save_every=100_000)
+    wait_until(lambda: run.state.condition == "running" and bool(run.ticks()))
+    with pytest.raises(LabError, match="stop it first"):
+        OPERATIONS["delete"](run=run.id)
+    OPERATIONS["stop"](run=run.id)
+    wait_until(lambda: run.state.condition == "stopped")
+    assert len(list(run.folder.glob("state-*"))) == 1
+    with pytest.raises(LabError, match="can be stopped"):
+        OPERATIONS["stop"](run=run.id)
+    reached = run.ticks()[-1]["step"]
+    OPERATIONS["resume"](run=run.id)
+    with pytest.raises(LabError, match="can be resumed"):
+        OPERATIONS["resume"](run=run.id)
+    wait_until(lambda: bool(run.ticks(reached)))
+    OPERATIONS["rename"](run=run.id, title="longer")
+    assert OPERATIONS["runs"]()[0]["title"] == OPERATIONS["show"](run=run.id)["title"] == "longer"
+    OPERATIONS["stop"](run=run.id)
+    wait_until(lambda: run.state.condition == "stopped")
+    OPERATIONS["delete"](run=run.id)
+    assert OPERATIONS["runs"]() == [] and not run.folder.exists()
+
+
+def test_a_supervisor_is_started_once(monkeypatch):
+    asked: list[Any] = []
+    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda command, **how: asked.append((command, how)))
+    store = Store()
+    ensure(store)
+    with supervisor.FileLock(store.root / "supervisor.lock").acquire():
+        ensure(store)
+    assert len(asked) == 1 and asked[0][1]["start_new_session"] and asked[0][1]["cwd"] == ROOT
