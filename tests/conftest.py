@@ -60,3 +60,16 @@ def fresh_accelerate() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def detached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Real supervisors and workers, none of which outlives the test."""
+    from background import processes
+
+    from lab.store import Store
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for process in processes(Store()):
+        process.kill()

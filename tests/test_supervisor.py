@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
+from background import processes, submit, wait_until
 
 from lab import supervisor
 from lab.errors import LabError
@@ -25,7 +25,6 @@ from lab.training import TrainSpec
 
 TRAIN = TrainSpec(steps=4, batch=2, precision="fp32", threads=1)
 RECIPE = Recipe(net=Net(widths=(8, 16)), train=TRAIN)
-SOON = 120.0  # seconds in which a process surely imports torch, trains a few steps and ends
 
 
 class Fake(Launcher):
@@ -208,40 +207,6 @@ def test_a_dead_process_that_nobody_buried_is_not_alive():
 
 
 # Real processes ---------------------------------------------------------------------------------------------------
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def submit(**options: Any) -> Stored:
-    """Submit through the operation, as page and command line do."""
-    values = {"net": {"widths": [8, 16]}, "batch": 2, "threads": 1, "precision": "fp32", **options}
-    return Store().get(OPERATIONS["submit"](**values)["run"])
-
-
-def processes(store: Store) -> list[psutil.Process]:
-    """Everything of this store that runs."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LAB_HOME") == str(store.root.parent) and process.pid != os.getpid():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-@pytest.fixture
-def detached(monkeypatch):
-    """Real supervisors and workers, none of which outlives the test."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    for process in processes(Store()):
-        process.kill()
 
 
 @pytest.mark.slow
