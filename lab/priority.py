@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.places import home
 
 FRESH = 1.0  # seconds that a mark counts
+PAUSE = 0.1  # seconds between looks while a page waits
 EVERY = 0.25  # seconds between marks
 
 _marked = 0.0
@@ -25,6 +27,12 @@ def somebody_waits() -> None:
     _marked = time.monotonic()
     home().mkdir(parents=True, exist_ok=True)
     _mark().touch()
+
+
+def let_pass(hurry: Callable[[], object] = lambda: False) -> None:
+    """Wait while a page does; until it is done, or something else has to be done at once."""
+    while is_somebody_waiting() and not hurry():
+        time.sleep(PAUSE)
 
 
 def is_somebody_waiting() -> bool:

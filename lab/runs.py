@@ -20,7 +20,7 @@ from lab.models import Card, Checkpoint, as_json, fresh, load
 from lab.pictures import write_atomically
 from lab.progress import Tick
 from lab.recipe import Recipe
-from lab.training import is_main_process, newest_step, process_count, training_loop
+from lab.training import Step, is_main_process, newest_step, process_count, training_loop
 
 LOG_EVERY = 10  # steps between lines of ticks.jsonl
 
@@ -50,9 +50,9 @@ class Run:
         """Where the finished checkpoint lies."""
         return self.folder / "checkpoint"
 
-    def train(self, name: str) -> Generator[Tick, None, None]:
+    def train(self, name: str) -> Generator[Step, None, None]:
         """Train (or continue) and yield every step; the checkpoint is written before the last tick is yielded."""
-        images, start = self.recipe.dataset.load("train"), self._start()
+        images, start = self.recipe.dataset.load("train"), start_of(self.recipe)
         if is_main_process():
             self._keep_poisoned(images)
             self._forget_steps_to_come()
@@ -78,13 +78,6 @@ class Run:
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
-
-    def _start(self) -> Checkpoint:
-        recipe = self.recipe
-        if recipe.base:
-            base = load(Path(recipe.base) if "/" in recipe.base else recipe.base)
-            return replace(base, card=Card(base=base.card.name))
-        return fresh(recipe.net, recipe.train.seed)
 
     def _keep_poisoned(self, images: Images) -> None:
         rate, seed = self.recipe.attack.poison_rate, self.recipe.train.seed
@@ -134,6 +127,14 @@ class Run:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
+
+
+def start_of(recipe: Recipe) -> Checkpoint:
+    """What a training starts from: its base, or a fresh network."""
+    if recipe.base:
+        base = load(Path(recipe.base) if "/" in recipe.base else recipe.base)
+        return replace(base, card=Card(base=base.card.name))
+    return fresh(recipe.net, recipe.train.seed)
 
 
 def _read(line: str, key: str) -> float:

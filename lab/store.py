@@ -29,6 +29,11 @@ LOCAL = "local"  # without login everybody at this lab is one owner
 TITLE = r"^[^\x00-\x1f]{1,80}$"
 
 
+PREVIEWS: Any = Field(
+    default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
+)
+
+
 class About(Options):
     """Whose run it is and what it is called; never decides what is computed."""
 
@@ -36,6 +41,9 @@ class About(Options):
     title: str = Field(default="a run", pattern=TITLE)
     created: float = 0.0
     launcher: dict[str, Any] = {"kind": "process"}
+    previews: int = Field(
+        default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
+    )
 
 
 class State(Options):

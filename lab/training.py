@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +157,13 @@ def learning_rate(step: int, spec: TrainSpec) -> float:
     return spec.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
+@dataclass(frozen=True)
+class Step(Tick):
+    """A training step, with the weights as they would be kept if this were the last one."""
+
+    kept: Callable[[], dict[str, Tensor]] = field(kw_only=True)  # a copy, of the moment when it is asked for
+
+
 @dataclass
 class Trainer:
     """Network, optimiser and averaged weights of one run; a state of it can be saved and resumed."""
@@ -167,6 +174,17 @@ class Trainer:
     ema: EMAModel | None
     cores: int = 1  # that share a batch
     step: int = 0
+
+    def kept(self) -> dict[str, Tensor]:
+        """A copy of the weights as they are kept: the averaged ones where there are any, on the CPU."""
+        unet = self.accelerator.unwrap_model(self.unet)
+        weights = {name: value.detach().cpu().clone() for name, value in unet.state_dict().items()}
+        if self.ema:
+            names = (name for name, _ in unet.named_parameters())
+            weights |= {
+                n: p.detach().cpu().clone() for n, p in zip(names, self.ema.shadow_params, strict=True)
+            }
+        return weights
 
     def save(self, folder: Path) -> None:
         """Resumable state: written beside, then renamed; the one before is removed after that."""
@@ -231,7 +249,7 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
 
 def training_loop(
     checkpoint: Checkpoint, images: Images, attack: Attack, spec: TrainSpec, folder: Path | None = None
-) -> Generator[Tick, None, None]:
+) -> Generator[Step, None, None]:
     """Train the checkpoint's network in place and yield every step; the kept weights are in it at the end.
 
     images: the training split. folder: where resumable states go; training continues from the newest one there, and
@@ -258,7 +276,7 @@ def training_loop(
             trainer.step += 1
             if folder and trainer.step % spec.save_every == 0:
                 trainer.save(folder)
-            yield Tick(trainer.step, spec.steps, values)
+            yield Step(trainer.step, spec.steps, values, kept=trainer.kept)
     except GeneratorExit:  # stopped by whoever follows it, with nothing lost
         if folder and newest_step(folder) < trainer.step:
             trainer.save(folder)

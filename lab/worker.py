@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,15 +15,15 @@ from filelock import Timeout
 
 from lab.errors import LabError
 from lab.models import names, read_card, roots
-from lab.priority import is_somebody_waiting
-from lab.progress import Tick
+from lab.previews import Previews, is_due
+from lab.priority import let_pass
 from lab.queue import Queue
 from lab.recipe import Recipe
 from lab.runs import Run
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
+from lab.training import Step
 
-PAUSE = 0.1  # seconds between looks while a page waits
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
 NAME = 60  # characters of a checkpoint's name
 
@@ -74,9 +73,11 @@ def _trained(run: Stored) -> str:
     if final.exists() and read_card(final).recipe == recipe.as_json():
         return name  # killed between the last two lines of this function
     run.become("running", checkpoint=name)
+    previews, times = Previews(run.folder, recipe), run.about.previews
     with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
-        for _ in _at_leisure(run, loop, asked):
-            pass
+        for step in _at_leisure(run, loop, asked):
+            if is_due(step, times):
+                previews.make(step)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(run.folder / "checkpoint", final)
     for state in run.folder.glob("state-*"):  # only needed to go on
@@ -84,13 +85,12 @@ def _trained(run: Stored) -> str:
     return name
 
 
-def _at_leisure(run: Stored, loop: Iterator[Tick], asked: list[int]) -> Iterator[Tick]:
-    """The loop's ticks; it waits while a page does, and ends with Stopped where that was asked for."""
-    for tick in loop:
-        yield tick
-        while is_somebody_waiting() and not asked:
-            time.sleep(PAUSE)
-        if (asked or run.is_asked_to_stop) and tick.step < tick.total:
+def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator[Step]:
+    """The loop's steps; it waits while a page does, and ends with Stopped where that was asked for."""
+    for step in loop:
+        yield step
+        let_pass(lambda: asked)
+        if (asked or run.is_asked_to_stop) and step.step < step.total:
             raise Stopped
 
 

@@ -25,7 +25,14 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 def submit(**options: Any) -> Stored:
     """Submit a small training through the operation, as page and command line do."""
-    values = {"net": {"widths": [8, 16]}, "batch": 2, "threads": 1, "precision": "fp32", **options}
+    values = {
+        "net": {"widths": [8, 16]},
+        "batch": 2,
+        "threads": 1,
+        "precision": "fp32",
+        "previews": 0,
+        **options,
+    }
     return Store().get(OPERATIONS["submit"](**values)["run"])
 
 

@@ -230,6 +230,14 @@ def test_the_kept_network_is_ready_to_use(specks):
     assert checkpoint.unet(torch.zeros(1, 1, 8, 8), 3).sample.dtype == torch.float32
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_step_knows_the_weights_that_would_be_kept(specks, ema):
+    checkpoint, spec = fresh(), SPEC.model_copy(update={"ema": ema})
+    found = [step.kept() for step in training_loop(checkpoint, specks, ATTACK, spec)]
+    assert equal(found[-1], checkpoint.unet.state_dict())
+    assert not equal(found[0], found[-1])
+
+
 def test_averaged_weights_lag_behind(specks):
     """ema 0 keeps the last weights, ema near 1 an average: they must not be the same."""
     last, _ = trained(specks, SPEC.model_copy(update={"ema": 0.0}))

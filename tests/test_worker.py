@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab import worker
+from lab import priority, worker
 from lab.attacks import BadDiffusion
 from lab.errors import LabError
 from lab.models import Net, load, names, read_card
@@ -37,9 +37,9 @@ def no_supervisor(monkeypatch) -> None:
     monkeypatch.setattr(worker, "ensure", lambda store: None)
 
 
-def submitted(recipe: Recipe = RECIPE, title: str = "My corner!") -> Stored:
+def submitted(recipe: Recipe = RECIPE, title: str = "My corner!", previews: int = 0) -> Stored:
     store = Store()
-    run = store.create(recipe, About(title=title))
+    run = store.create(recipe, About(title=title, previews=previews))
     Queue(store).put(run)
     return run
 
@@ -92,7 +92,7 @@ def test_a_run_that_the_system_ends_saves_first(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return False
 
-    monkeypatch.setattr(worker, "is_somebody_waiting", terminated)
+    monkeypatch.setattr(priority, "is_somebody_waiting", terminated)
     before = signal.getsignal(signal.SIGTERM)
     assert work(run.folder).condition == "stopped"
     assert list(run.folder.glob("state-*"))
@@ -101,10 +101,19 @@ def test_a_run_that_the_system_ends_saves_first(monkeypatch):
 
 def test_training_pauses_while_a_page_waits(monkeypatch):
     waits, naps = iter([True, True, True, False]), []
-    monkeypatch.setattr(worker, "is_somebody_waiting", lambda: next(waits, False))
-    monkeypatch.setattr(worker.time, "sleep", naps.append)
+    monkeypatch.setattr(priority, "is_somebody_waiting", lambda: next(waits, False))
+    monkeypatch.setattr(priority.time, "sleep", naps.append)
     assert work(submitted().folder).condition == "done"
-    assert naps == [worker.PAUSE] * 3
+    assert naps == [priority.PAUSE] * 3
+
+
+def test_previews_are_made_on_the_way_and_change_nothing(monkeypatch):
+    work(submitted(title="without").folder)
+    made: list[int] = []
+    monkeypatch.setattr(worker.Previews, "make", lambda self, step: made.append(step.step))
+    assert work(submitted(title="with", previews=3).folder).condition == "done"
+    assert made == [2, 4, 6]
+    assert equal(weights("without"), weights("with"))
 
 
 def test_a_second_worker_is_refused(monkeypatch):

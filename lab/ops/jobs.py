@@ -14,7 +14,7 @@ from lab.launch import LAUNCHERS, Process
 from lab.ops.training import TrainOptions
 from lab.progress import Tick
 from lab.queue import Queue
-from lab.store import ACTIVE, TITLE, About, Store, Stored
+from lab.store import ACTIVE, PREVIEWS, TITLE, About, Store, Stored
 from lab.supervisor import ensure
 from lab.variants import Options
 from lab.worker import work as work_on
@@ -27,11 +27,14 @@ class SubmitOptions(TrainOptions):
 
     title: str = Field(default="", pattern=rf"^$|{TITLE}", description="what the run is called")
     launcher: LAUNCHERS.Field = Process()
+    previews: int = PREVIEWS
 
     def about(self) -> About:
         """Whose it is and what it is called."""
         title = self.title or self.name or f"{self.attack.kind} on {self.base or 'a fresh network'}"
-        return About(title=title[:80], created=time.time(), launcher=self.launcher.as_json())
+        return About(
+            title=title[:80], created=time.time(), launcher=self.launcher.as_json(), previews=self.previews
+        )
 
 
 class RunOptions(Options):
