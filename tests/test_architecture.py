@@ -22,7 +22,7 @@ ROWS = (  # a module imports from its own row and from rows above, never from on
     "training evaluate truth",
     "recipe explore bench",
     "runs",
-    "store previews",
+    "store previews forecast",
     "queue",
     "launch",
     "supervisor",

@@ -9,11 +9,17 @@ from typing import Any
 
 from pydantic import Field
 
+from lab.data import poisoned_indices
+from lab.engine import best_device
 from lab.errors import LabError
+from lab.explore import uri
+from lab.forecast import AT, SHOWN, seconds_for, seen
 from lab.launch import LAUNCHERS, Process
 from lab.ops.training import TrainOptions
+from lab.pictures import png, tile
 from lab.progress import Tick
 from lab.queue import Queue
+from lab.runs import command, start_of
 from lab.store import ACTIVE, PREVIEWS, TITLE, About, Store, Stored
 from lab.supervisor import ensure
 from lab.variants import Options
@@ -61,6 +67,23 @@ class WorkOptions(Options):
     """Which run folder."""
 
     folder: str = Field(default="", max_length=4096, description="folder of a submitted run")
+
+
+def plan(options: SubmitOptions) -> dict[str, Any]:
+    """Before a training starts: what it will see, what its attack tampers with, and how long it takes on this device."""
+    recipe = options.recipe()
+    images, start = recipe.dataset.load("train"), start_of(recipe)
+    found = seen(recipe.attack, start.schedule, images)
+    return {
+        "pictures": {name: uri(png(tile(picture, SHOWN))) for name, picture in found.items()},
+        "timesteps": list(AT),
+        "poisoned": len(poisoned_indices(len(images), recipe.attack.poison_rate, recipe.train.seed)),
+        "images": len(images),
+        "tampers": recipe.attack.tampers(),
+        "seconds": seconds_for(recipe),
+        "device": best_device(),
+        "command": command(recipe, options.name or "my-model"),
+    }
 
 
 def submit(options: SubmitOptions) -> dict[str, Any]:
