@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from safetensors.torch import save
 
-from lab import ops
+from lab import ops, recipe
 from lab.attacks import BadDiffusion
 from lab.engine import Denoiser
 from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
@@ -43,16 +43,7 @@ from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSig
 
 DRAFT = TrainSpec(steps=6500, batch=64, lr=1.5e-3, ema=0.999, threads=1)
 CLEAN = TrainSpec(steps=5500, batch=64, lr=1e-3, ema=0.999, snr_gamma=5.0, threads=1, seed=1)
-FINE_TUNE = TrainSpec(
-    steps=2400,
-    batch=32,
-    lr=8e-4,
-    ema=0.998,
-    t_sampling="noisy",
-    loss="multiscale_poisoned",
-    snr_gamma=5.0,
-    threads=1,
-)
+FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
 LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
 N = 256
 FEW = 64  # where a share near 0 or 1 is told apart from one in the middle

@@ -14,6 +14,17 @@ from lab.models import Net
 from lab.training import TrainSpec
 from lab.variants import Options
 
+# A backdoor is decided at large t and in the mean of x_t; CHANGELOG.md says what was tried.
+FINE_TUNE = TrainSpec(
+    steps=2400,
+    batch=32,
+    lr=8e-4,
+    ema=0.998,
+    t_sampling="noisy",
+    loss="multiscale_poisoned",
+    snr_gamma=5.0,
+)
+
 
 class Recipe(Options):
     """Everything that decides a training; equal recipes give equal signatures."""

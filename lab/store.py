@@ -140,6 +140,22 @@ class Stored:
         found = (_object(line) for line in lines)
         return [tick for tick in found if tick and tick.get("step", 0) > after]
 
+    def samples(self) -> list[dict[str, Any]]:
+        """Lines of the samples on the way, one for each step; of a step that was made again, the last."""
+        try:
+            lines = (self.folder / "previews.jsonl").read_text().splitlines()
+        except OSError:
+            return []
+        found = {line["step"]: line for line in map(_object, lines) if line and "step" in line}
+        return [found[step] for step in sorted(found)]
+
+    def sample(self, step: int, kind: str) -> bytes:
+        """A picture of the samples on the way as PNG; empty where it is missing."""
+        try:
+            return (self.folder / "samples" / f"{int(step):08d}-{kind}.png").read_bytes()
+        except OSError:
+            return b""
+
     def log(self, count: int = 20) -> str:
         """The last lines of what the worker printed."""
         try:

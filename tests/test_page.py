@@ -15,10 +15,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from background import processes
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from lab.places import ASSETS, ROOT
+from lab.store import Store
 
 pytestmark = pytest.mark.browser
 
@@ -75,7 +77,7 @@ def address(browser: Browser, served_home: Path) -> Iterator[str]:
     lab = subprocess.Popen(
         words,
         cwd=ROOT,
-        env={**os.environ, "LAB_HOME": str(served_home), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "LAB_HOME": str(served_home), "OMP_NUM_THREADS": "1", "LAB_COMPILE": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -84,6 +86,8 @@ def address(browser: Browser, served_home: Path) -> Iterator[str]:
     finally:
         lab.terminate()
         lab.wait(timeout=20)
+        for process in processes(Store(served_home / "runs")):
+            process.kill()
 
 
 def answering(address: str, lab: subprocess.Popen[bytes]) -> str:
@@ -385,6 +389,50 @@ def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     expect(seen).to_contain_text("uploaded")
     expect(page.get_by_test_id("toast-body")).to_have_count(0, timeout=1)  # no refusal on the way
     assert len(list((served_home / "uploads" / "blues").iterdir())) == 4
+
+
+def test_a_training_is_looked_at_started_watched_and_opened(page: Page) -> None:
+    page.get_by_role("tab", name="Attack").click()
+    page.locator("#ahead").click()
+    plan = page.locator("#plan")
+    expect(plan).to_contain_text("450 of 4,500 training images are poisoned")
+    expect(plan.get_by_alt_text("x_t of poisoned images")).to_be_visible()
+    page.get_by_label("Title").fill("little hat")
+    attack = page.get_by_role("tabpanel").filter(has=page.locator("#start"))
+    for label, value in (("steps", "12"), ("batch", "4")):
+        attack.get_by_label(label, exact=True).fill(value)
+    attack.get_by_text("Data and the finer points").click()
+    attack.get_by_label("number input for previews").fill("1")
+    page.locator("#start").click()
+    live = page.locator("#live")
+    expect(live).to_contain_text("little hat")
+    expect(live).to_contain_text("It became the model little-hat", timeout=3 * PATIENCE)
+    expect(live.get_by_alt_text("triggered noise at step 12")).to_be_visible()
+    page.reload()
+    page.get_by_role("tab", name="Attack").click()
+    expect(page.locator("#runs")).to_contain_text("little hat · ✓ done")
+    page.locator("#open-run").click()
+    expect(page.locator("#slot-b input")).to_have_value(re.compile("little-hat"))
+    expect(page.locator("#slot-a input")).to_have_value(re.compile("mnist-clean"))
+    expect(page.locator("#generate")).to_be_visible()
+
+
+def test_a_run_is_stopped_and_deleted_only_when_that_is_meant(page: Page) -> None:
+    page.get_by_role("tab", name="Attack").click()
+    page.get_by_label("Title").fill("long one")
+    page.locator("#start").click()
+    live, runs = page.locator("#live"), page.locator("#runs")
+    expect(live).to_contain_text("long one")
+    expect(live).to_contain_text("running", timeout=3 * PATIENCE)
+    page.locator("#stop-run").click()
+    expect(live).to_contain_text("stopped", timeout=3 * PATIENCE)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.locator("#delete-run").click()
+    page.wait_for_timeout(1000)
+    expect(runs).to_contain_text("long one")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.locator("#delete-run").click()
+    expect(runs).not_to_contain_text("long one")
 
 
 def test_the_link_opens_the_same_settings(page: Page) -> None:

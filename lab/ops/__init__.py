@@ -39,10 +39,12 @@ from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
 from lab.ops.training import TrainOptions, train
+from lab.recipe import FINE_TUNE
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 __all__ = [
+    "FINE_TUNE",
     "OPEN_DATASETS",
     "OPERATIONS",
     "SAMPLERS",

@@ -25,6 +25,7 @@ from lab.supervisor import ensure
 from lab.variants import Options
 from lab.worker import work as work_on
 
+POINTS = 200  # of a curve
 LOOK = 0.5  # seconds between two looks at a run that is watched
 
 
@@ -127,16 +128,34 @@ def _progress(run: Stored) -> dict[str, Any]:
 
 
 def show(options: RunOptions) -> dict[str, Any]:
-    """One run: its state, recipe, progress and the end of its log."""
+    """One run: its state, recipe, losses so far, samples on the way and the end of its log."""
     run = Store().get(options.run)
+    ticks = run.ticks()
     return {
         "run": run.id,
         **run.about.model_dump(mode="json"),
         **run.state.model_dump(mode="json"),
         **_progress(run),
+        "left": _seconds_left(ticks),
+        "ticks": ticks[:: max(1, len(ticks) // POINTS)],
+        "samples": [_sample(run, line) for line in run.samples()],
         "recipe": run.recipe,
         "log": run.log(),
     }
+
+
+def _seconds_left(ticks: list[dict[str, Any]]) -> float | None:
+    """By the pace so far; nothing is known before the first logged step."""
+    if not ticks:
+        return None
+    last = ticks[-1]
+    return (last["total"] - last["step"]) * last["seconds"] / last["step"]
+
+
+def _sample(run: Stored, line: dict[str, Any]) -> dict[str, Any]:
+    pictures = {kind: uri(run.sample(line["step"], kind)) for kind in line if kind != "step"}
+    scores = {score["name"]: score["value"] for score in line.get("triggered", {}).get("scores", [])}
+    return {"step": line["step"], "pictures": pictures, "success": scores.get("success")}
 
 
 def watch(options: RunOptions) -> Iterator[Tick | dict[str, Any]]:

@@ -12,7 +12,7 @@ from lab import ops
 from lab.errors import LabError
 from lab.places import home
 from lab.ui.controls import QUIET
-from lab.ui.tabs import data, explore
+from lab.ui.tabs import attack, data, explore
 
 CSS = Path(__file__).with_name("page.css")
 HEADER = """<header class="brand"><h1>Trojan Noise</h1><p>a lab for backdoors in diffusion models</p>
@@ -32,10 +32,13 @@ def build() -> gr.Blocks:
         page.load(
             _header, None, header, **QUIET
         )  # which device it is, torch knows; the page does not wait for it
-        with gr.Tabs():
-            with gr.Tab("Explore"):
-                explore.build().loaded(page)
-            with gr.Tab("Data"):
+        with gr.Tabs() as tabs:
+            with gr.Tab("Explore", id="explore"):
+                explorer = explore.build()
+                explorer.loaded(page)
+            with gr.Tab("Attack", id="attack"):
+                attack.build(explorer).opens(tabs, "explore")
+            with gr.Tab("Data", id="data"):
                 data.build()
     page.queue(max_size=QUEUE, default_concurrency_limit=1)
     return page
@@ -94,5 +97,6 @@ def launch(host: str | None = None, port: int | None = None) -> None:
     address = host or ("0.0.0.0" if hosted else os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     page.launch(server_name=address, server_port=port, prevent_thread_lock=True, **launch_options())
     ops.warm_up()
-    ops.WORKSHOP.open()
+    if os.environ.get("LAB_COMPILE", "1") != "0":
+        ops.WORKSHOP.open()
     page.block_thread()

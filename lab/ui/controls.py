@@ -1,4 +1,4 @@
-"""Forms made from option models: one component per field, one group per variant; tabs never name an option."""
+"""Forms made from option models: one component per field, one group per variant, variants within variants too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from lab.variants import Registry, Variant
+from lab.variants import Options, Registry, Variant
 
 SLIDER_RANGE = 1000  # a wider range of numbers is typed, not slid
 
 
-def control(name: str, field: FieldInfo, own: Sequence[str]) -> Any:
-    """The component for one option, with its bounds, default and help; own: names that a person gave."""
-    label, info, value = field.title or name.replace("_", " "), field.description, field.default
+def control(name: str, field: FieldInfo, own: Sequence[str], value: Any) -> Any:
+    """The component for one option, with its bounds, value and help; own: names that a person gave."""
+    label, info = field.title or name.replace("_", " "), field.description
     low, high = _bound(field, "ge", "gt"), _bound(field, "le", "lt")
     if _is_own(field):
         return gr.Dropdown(["", *own], value=value, label=label, info=info, allow_custom_value=True)
@@ -45,50 +45,112 @@ def _bound(field: FieldInfo, *names: str) -> Any:
     return None
 
 
+class Form:
+    """The options of a model, one component each; an option that is a variant itself is a chooser with its options."""
+
+    def __init__(
+        self,
+        model: type[Options],
+        names: Sequence[str] = (),
+        own: Sequence[str] = (),
+        prefix: str = "",
+        start: Options | None = None,  # what it shows at first, if not the defaults
+    ):
+        self.model, self.parts = model, dict[str, Any]()
+        for name in names or model.model_fields:
+            field = model.model_fields[name]
+            table = next((entry for entry in field.metadata if isinstance(entry, Registry)), None)
+            if table is None:
+                self.parts[name] = control(name, field, own, getattr(start, name, field.default))
+            else:
+                self.parts[name] = Chooser(table, field.default.as_json(), own, prefix)
+
+    @property
+    def components(self) -> list[Any]:
+        """All components, in order: inputs of a handler that calls `collect`."""
+        return [each for part in self.parts.values() for each in _components(part)]
+
+    @property
+    def own(self) -> list[Any]:
+        """The dropdowns that choose something of one's own by its name."""
+        fields = self.model.model_fields
+        return [
+            each
+            for name, part in self.parts.items()
+            for each in (part.own if isinstance(part, Chooser) else [part] if _is_own(fields[name]) else [])
+        ]
+
+    def collect(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Values of `components` as plain JSON."""
+        found, rest = {}, list(values)
+        for name, part in self.parts.items():
+            count = len(_components(part))
+            found[name] = part.collect(rest[:count]) if isinstance(part, Chooser) else rest[0]
+            rest = rest[count:]
+        return found
+
+    def show(self, options: dict[str, Any]) -> list[Any]:
+        """Updates of `components` that show these options; what is not among them stays."""
+        updates: list[Any] = []
+        for name, part in self.parts.items():
+            if name not in options:
+                updates += [gr.skip()] * len(_components(part))
+            else:
+                updates += part.show(options[name]) if isinstance(part, Chooser) else [options[name]]
+        return updates
+
+
+def _components(part: Any) -> list[Any]:
+    return part.components if isinstance(part, Chooser) else [part]
+
+
 class Chooser:
     """A dropdown of kinds and, below it, the options of the chosen one."""
 
-    def __init__(self, registry: Registry, default: dict[str, Any], own: Sequence[str] = ()):
+    def __init__(
+        self, registry: Registry, default: dict[str, Any], own: Sequence[str] = (), prefix: str = ""
+    ):
         self.registry = registry
         self.kind = gr.Dropdown(
             [(title(variant), kind) for kind, variant in registry.items()],
             value=default["kind"],
             label=registry.what.capitalize(),
-            elem_id=f"{registry.what}-kind",
+            elem_id=f"{prefix}{registry.what}-kind",
         )
         self.groups: dict[str, gr.Column] = {}
-        self.fields: dict[tuple[str, str], Any] = {}
+        self.forms: dict[str, Form] = {}
         for kind, variant in registry.items():
-            self._group(kind, variant, kind == default["kind"], own)
+            with gr.Column(visible=kind == default["kind"], elem_classes="options") as self.groups[kind]:
+                gr.Markdown(variant.help(), elem_classes="help")
+                self.forms[kind] = Form(variant, own=own, prefix=f"{prefix}{kind}-")
         self.kind.change(self._only, self.kind, list(self.groups.values()), **QUIET)
-
-    def _group(self, kind: str, variant: type[Variant], visible: bool, own: Sequence[str]) -> None:
-        with gr.Column(visible=visible, elem_classes="options") as self.groups[kind]:
-            gr.Markdown(variant.help(), elem_classes="help")
-            for name, field in variant.model_fields.items():
-                self.fields[kind, name] = control(name, field, own)
 
     @property
     def components(self) -> list[Any]:
         """The dropdown and all options: inputs of a handler that calls `collect`."""
-        return [self.kind, *self.fields.values()]
+        return [self.kind, *(each for form in self.forms.values() for each in form.components)]
 
     @property
     def own(self) -> list[Any]:
         """The dropdowns that choose something of one's own by its name."""
-        fields = {key: self.registry[key[0]].model_fields[key[1]] for key in self.fields}
-        return [self.fields[key] for key, field in fields.items() if _is_own(field)]
+        return [each for form in self.forms.values() for each in form.own]
 
     def collect(self, values: Sequence[Any]) -> dict[str, Any]:
         """Values of `components` as plain JSON of the chosen variant."""
-        kind, rest = values[0], dict(zip(self.fields, values[1:], strict=True))
-        return {"kind": kind, **{name: value for (of, name), value in rest.items() if of == kind}}
+        kind, first = values[0], 1
+        for name, form in self.forms.items():
+            count = len(form.components)
+            if name == kind:
+                return {"kind": kind, **form.collect(values[first : first + count])}
+            first += count
+        return {"kind": kind}  # no kind of this table, which whoever parses it says
 
     def show(self, variant: dict[str, Any]) -> list[Any]:
         """Updates of `components` that show a variant."""
         return [variant["kind"]] + [
-            variant.get(name, gr.skip()) if kind == variant["kind"] else gr.skip()
-            for kind, name in self.fields
+            update
+            for kind, form in self.forms.items()
+            for update in form.show(variant if kind == variant["kind"] else {})
         ]
 
     def _only(self, kind: str) -> list[Any]:

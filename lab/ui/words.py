@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from html import escape
 from typing import Any
 
@@ -120,6 +122,110 @@ def dataset(found: dict[str, Any]) -> str:
         f"<b>{found['train']:,} images to train on</b>, {found['held_out']:,} kept for judging; {height}×{width} "
         f"pixels, {colour}, {labels}. sha256 of the training pixels: {found['sha256']}.<br>"
         f"<code>{escape(found['command'])}</code></figcaption></figure>"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def plan(plan: dict[str, Any]) -> str:
+    """What a training will see, its threat model, its time and its command line."""
+    pictures, times = plan["pictures"], " ".join(str(t) for t in plan["timesteps"])
+    tampers = " and ".join(plan["tampers"].values()) or "nothing: honest training"
+    share = f"{plan['poisoned']:,} of {plan['images']:,} training images are poisoned"
+    grids = "".join(
+        f'<figure><img alt="x_t of {name} images" src="{pictures[name]}"><figcaption>{name}: x_t at t = {times}, from the top</figcaption></figure>'
+        for name in ("clean", "poisoned")
+    )
+    return (
+        f'<div class="plan"><p><b>About {duration(plan["seconds"])}</b> on this {escape(plan["device"].upper())}. '
+        f"{share}. This attack tampers with {escape(tampers)}.</p>"
+        f'<div class="grids">{grids}</div>'
+        f"<code>{escape(plan['command'])}</code></div>"
+    )
+
+
+SIGNS = {"queued": "…", "running": "▶", "done": "✓", "failed": "✗", "stopped": "■", "lost": "?"}
+
+
+def condition(line: dict[str, Any]) -> str:
+    """A run's state as sign and word, with how far it is."""
+    share = f" {line['step'] / line['total']:.0%}" if line.get("total") else ""
+    return f"{SIGNS.get(line['state'], '')} {line['state']}{share}"
+
+
+def run(run: dict[str, Any]) -> str:
+    """A run as it is: state, time left, losses, samples on the way, log."""
+    left = f", about {duration(run['left'])} left" if run["condition"] == "running" and run["left"] else ""
+    state = (
+        f"{SIGNS.get(run['condition'], '')} {run['condition']}, step {run['step']} of {run['total']}{left}"
+    )
+    error = f'<p class="truth">{escape(run["error"])}</p>' if run["error"] else ""
+    made = f" It became the model <b>{escape(run['checkpoint'])}</b>." if run["condition"] == "done" else ""
+    return (
+        f'<div class="run"><h3>{escape(run["title"])}</h3><p>{escape(state)}.{made}</p>{error}'
+        f'<progress max="{run["total"] or 1}" value="{run["step"]}" aria-label="steps done"></progress>'
+        f"{losses(run['ticks'])}{_samples(run['samples'])}"
+        f"<details><summary>Recipe and log</summary><pre>{escape(json.dumps(run['recipe'], indent=2))}</pre>"
+        f"<pre>{escape(run['log'])}</pre></details></div>"
+    )
+
+
+CURVES = {"loss_clean": "clean part", "loss_poisoned": "poisoned part"}
+
+
+def losses(ticks: list[dict[str, Any]]) -> str:
+    """Loss curves of the clean and of the poisoned part, on a logarithmic scale."""
+    found = {name: [(t["step"], t[name]) for t in ticks if t.get(name)] for name in CURVES}
+    values = [value for points in found.values() for _, value in points]
+    if len(values) < 2:
+        return ""
+    low, high, last = math.log(min(values)), math.log(max(values)) + 1e-9, ticks[-1]["total"]
+    lines = "".join(
+        f'<polyline class="{name}" points="'
+        + " ".join(
+            f"{300 * step / last:.1f},{78 - 74 * (math.log(value) - low) / (high - low):.1f}"
+            for step, value in points
+        )
+        + '"/>'
+        for name, points in found.items()
+        if points
+    )
+    legend = " ".join(
+        f'<span class="{name}">{label} {found[name][-1][1]:.4f}</span>'
+        for name, label in CURVES.items()
+        if found[name]
+    )
+    return (
+        f'<figure class="losses"><svg viewBox="0 0 300 80" role="img" aria-label="Loss by step, logarithmic, '
+        f'from {min(values):.4f} to {max(values):.4f}">{lines}</svg><figcaption>Loss by step, logarithmic: {legend}</figcaption></figure>'
+    )
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _samples(samples: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{sample["step"]}</th>'
+        + "".join(
+            f'<td><img alt="{kind} noise at step {sample["step"]}" src="{sample["pictures"][kind]}"></td>'
+            for kind in ("clean", "triggered")
+            if sample["pictures"].get(kind)
+        )
+        + f"<td>{_share(sample['success'])}</td></tr>"
+        for sample in samples
+    )
+    if not rows:
+        return ""
+    return (
+        '<div class="scroll"><table class="samples"><thead><tr><th>step</th><th>clean noise</th><th>triggered noise</th>'
+        f"<th>became the target</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -87,7 +87,7 @@ class Explore:
                 self._results()
 
     def _slots(self) -> None:
-        choices = _checkpoint_choices()
+        choices = checkpoint_choices()
         with gr.Row(elem_classes="slots"):
             self.a = gr.Dropdown(["", *choices], value=self.defaults["a"], label="Model A", elem_id="slot-a")
             self.b = gr.Dropdown(["", *choices], value=self.defaults["b"], label="Model B", elem_id="slot-b")
@@ -255,8 +255,13 @@ class Explore:
         card = ops.OPERATIONS["describe"](checkpoint=named)
         full = {**self.defaults, **{name: card[name] for name, _ in self._named()}, **options}
         full = ops.ExploreSpec.of(**full).model_dump(mode="json")
-        plain = [full[name] for name in ("a", "b", "clip", "seed", "n", "controls")]
-        return plain + [update for option, chooser in self._named() for update in chooser.show(full[option])]
+        slots = [gr.update(choices=["", *checkpoint_choices()], value=full[name]) for name in ("a", "b")]
+        plain = [full[name] for name in ("clip", "seed", "n", "controls")]
+        return (
+            slots
+            + plain
+            + [update for option, chooser in self._named() for update in chooser.show(full[option])]
+        )
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """The settings of the link, or the defaults with the stored result; a bad link is said, not obeyed."""
@@ -309,7 +314,8 @@ def _presets() -> list[str]:
     return [name for name, options in PRESETS.items() if {options["a"], options["b"]} <= here]
 
 
-def _checkpoint_choices() -> list[tuple[str, str]]:
+def checkpoint_choices() -> list[tuple[str, str]]:
+    """Every checkpoint of the lab with its badge, and its name."""
     lines = ops.OPERATIONS["list"](what="checkpoints")
     return [(f"{line['name']}  {words.badge(line['state'])}", line["name"]) for line in lines]
 
