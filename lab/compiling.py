@@ -13,13 +13,15 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from lab.borrowed import diffusers_class, torch
 from lab.graph import Eps, eps_of, graph
@@ -35,7 +37,8 @@ EXAMPLE = 32
 WORTH = 1.05  # times as fast as the graph: less is noise
 CLOSE = 0.02  # of the largest value: what another order of sums changes in bfloat16
 ROUNDS = 7
-QUIET = 2.0  # seconds without a call of a network, after which nobody waits
+QUIET = 5.0  # seconds without a call of a network, after which nobody waits
+GLANCE = 0.1  # seconds between looks for somebody who does
 WANTED = 8  # architectures that wait to be compiled; the ones asked for last
 
 
@@ -157,11 +160,13 @@ def make(blueprint: Blueprint, rival: Eps | None = None) -> Verdict:
     rival: what it has to beat, if not the graph.
     """
     torch.set_num_threads(1)  # the denoiser gives each core its own images
-    with tempfile.TemporaryDirectory(dir=shelf()) as beside:
-        path = Path(beside) / "network.pt2"
-        found = _made(blueprint, path, rival)
-        if found.used:
-            os.replace(path, shelf() / f"{blueprint.key}.pt2")
+    beside = shelf() / f".{blueprint.key}"  # one that was given up left its own
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    found = _made(blueprint, beside / "network.pt2", rival)
+    if found.used:
+        os.replace(beside / "network.pt2", shelf() / f"{blueprint.key}.pt2")
+    shutil.rmtree(beside)
     _shelve(blueprint, found)
     return found
 
@@ -244,27 +249,46 @@ class Workshop:
     def _work(self) -> None:
         while True:
             time.sleep(QUIET)
-            if self.wanted and time.monotonic() - self.called > QUIET:
+            if self.wanted and not self.is_needed():
                 blueprint = self.wanted.popleft()
-                if verdict(blueprint) is None:
-                    make_apart(blueprint)
+                if verdict(blueprint) is None and make_apart(blueprint, self.is_needed) is None:
+                    self.wanted.append(blueprint)
+
+    def is_needed(self) -> bool:
+        """Whether a network was called a moment ago, so that somebody waits for the cores."""
+        return time.monotonic() - self.called < QUIET
 
 
-def make_apart(blueprint: Blueprint) -> Verdict:
-    """Make in a process of its own, which ends when this one does; what a failed one said lies beside the verdict."""
-    command, log = (
-        [sys.executable, "-m", "lab.compiling", blueprint.model_dump_json()],
-        shelf() / f"{blueprint.key}.log",
-    )
+def make_apart(blueprint: Blueprint, is_needed: Callable[[], bool] = lambda: False) -> Verdict | None:
+    """Make in a process of its own, which ends when this one does; what a failed one said lies beside the verdict.
+
+    is_needed: whether somebody needs the cores now; then the work is given up, and None is returned.
+    """
+    command = [sys.executable, "-m", "lab.compiling", blueprint.model_dump_json()]
+    log = shelf() / f"{blueprint.key}.log"
     with (
         log.open("wb") as said,
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=said, stderr=said) as process,
     ):
-        process.wait()
+        while process.poll() is None:
+            if is_needed():
+                _end(process.pid)
+                return None
+            time.sleep(GLANCE)
     if (found := verdict(blueprint)) is None:
         found = Verdict(used=False, reason=f"compiling it failed, see {log}")
         _shelve(blueprint, found)
     return found
+
+
+def _end(pid: int) -> None:
+    """Kill a process and the compilers that it started."""
+    try:
+        process = psutil.Process(pid)
+        for each in [*process.children(recursive=True), process]:
+            each.kill()
+    except psutil.NoSuchProcess:
+        return
 
 
 def main() -> None:

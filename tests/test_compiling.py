@@ -124,7 +124,7 @@ def test_the_key_tells_architectures_and_formats_apart(tiny, blueprint):
 def test_a_compilation_that_dies_leaves_a_verdict_and_what_it_said(blueprint, monkeypatch):
     monkeypatch.setattr(compiling.sys, "executable", "/bin/false" if sys.platform != "win32" else "whoami")
     found = make_apart(blueprint)
-    assert not found.used and "failed" in found.reason and verdict(blueprint) == found
+    assert found and not found.used and "failed" in found.reason and verdict(blueprint) == found
 
 
 def test_a_process_of_its_own_makes_it_and_ends_when_its_asker_does(blueprint, lab_home):
@@ -139,7 +139,7 @@ def test_a_process_of_its_own_makes_it_and_ends_when_its_asker_does(blueprint, l
 def test_the_workshop_works_while_nobody_waits(blueprint, monkeypatch):
     made: list[Blueprint] = []
     monkeypatch.setattr(compiling, "QUIET", 0.02)
-    monkeypatch.setattr(compiling, "make_apart", made.append)
+    monkeypatch.setattr(compiling, "make_apart", lambda blueprint, is_needed: made.append(blueprint) or True)
     workshop = Workshop()
     workshop.ask(blueprint)
     workshop.called = time.monotonic() + 3600
@@ -151,9 +151,23 @@ def test_the_workshop_works_while_nobody_waits(blueprint, monkeypatch):
     assert made == [blueprint] and not workshop.wanted
 
 
+def test_who_needs_the_cores_gets_them_and_the_work_is_done_later(blueprint, monkeypatch):
+    looks = iter([False, True])  # a tenth of a second: the process is still importing
+    begun = time.monotonic()
+    assert make_apart(blueprint, lambda: next(looks)) is None
+    assert time.monotonic() - begun < 60 and verdict(blueprint) is None
+    tried = []
+    monkeypatch.setattr(compiling, "QUIET", 0.02)
+    monkeypatch.setattr(compiling, "make_apart", lambda *of: tried.append(of) if len(tried) < 3 else True)
+    workshop = Workshop()
+    workshop.ask(blueprint)
+    workshop.open()
+    wait_until(lambda: len(tried) == 3 and not workshop.wanted)
+
+
 def test_what_was_tried_before_is_not_tried_again(blueprint, monkeypatch):
     monkeypatch.setattr(compiling, "QUIET", 0.02)
-    monkeypatch.setattr(compiling, "make_apart", lambda blueprint: pytest.fail("tried again"))
+    monkeypatch.setattr(compiling, "make_apart", lambda *of: pytest.fail("tried again"))
     stored(blueprint)
     assert verdict(blueprint) == Verdict(used=False, reason="")
     workshop = Workshop()
