@@ -21,12 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from lab.borrowed import diffusers_class, torch
 from lab.graph import Eps, eps_of, graph
 from lab.pictures import write_atomically
 from lab.places import ROOT, home
+from lab.processes import end
 from lab.variants import Options
 
 if TYPE_CHECKING:
@@ -138,10 +137,9 @@ def _package(path: Path) -> Any:
 
 def _bound(package: Any, weights: dict[str, Tensor]) -> Eps:
     def eps(*part: Tensor) -> Tensor:
-        n, part = len(part[0]), tuple(_plain(whole) for whole in part)
-        return package(tuple(whole.repeat_interleave(2, 0) for whole in part) if n == 1 else part, weights)[
-            :n
-        ]
+        n = len(part[0])
+        pair = part if n > 1 else tuple(torch.cat([whole, whole]) for whole in part)
+        return package(tuple(_plain(whole) for whole in pair), weights)[:n]
 
     return eps
 
@@ -272,23 +270,13 @@ def make_apart(blueprint: Blueprint, is_needed: Callable[[], bool] = lambda: Fal
     ):
         while process.poll() is None:
             if is_needed():
-                _end(process.pid)
+                end(process.pid)
                 return None
             time.sleep(GLANCE)
     if (found := verdict(blueprint)) is None:
         found = Verdict(used=False, reason=f"compiling it failed, see {log}")
         _shelve(blueprint, found)
     return found
-
-
-def _end(pid: int) -> None:
-    """Kill a process and the compilers that it started."""
-    try:
-        process = psutil.Process(pid)
-        for each in [*process.children(recursive=True), process]:
-            each.kill()
-    except psutil.NoSuchProcess:
-        return
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lab.launch.base import Launcher
 from lab.places import ROOT
+from lab.processes import end
 from lab.store import Stored
 
 SAME = 1.0  # seconds by which two readings of a process's birth may differ
@@ -51,13 +52,8 @@ class Process(Launcher):
 
     def stop(self, run: Stored, handle: dict[str, Any]) -> None:
         """Kill it and what it started."""
-        if (process := _find(handle)) is None:
-            return
-        for each in [*process.children(recursive=True), process]:
-            try:
-                each.kill()
-            except psutil.NoSuchProcess:
-                continue
+        if _find(handle):
+            end(handle["pid"])
 
 
 def _born(pid: int) -> float | None:
