@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psutil
 import pytest
 import torch
+from background import wait_until
 
-from lab.bench import BENCHES, STUDIES, Case, base, compare, costs, layers
+from lab.bench import BENCHES, STUDIES, Case, base, compare, costs, layers, serving
 from lab.bench import metrics as metric_cases
 from lab.bench import sampling as sampling_cases
 from lab.bench import training as training_cases
@@ -133,3 +135,19 @@ def test_the_operation_offers_every_bench():
     result = final(OPERATIONS["bench"](what="metrics", quick=True, repeats=1))
     assert result["machine"]["matmul GF/s"] > 0
     assert [timing["unit"] for timing in result["timings"]] == ["images"]
+
+
+def test_the_page_is_timed_beside_a_training_that_works_and_one_that_holds_still():
+    cases = serving.cases(quick=True)
+    case = next(cases)
+    trained = case.before_ours.__self__
+    case.before_ours()
+    worker, reached = trained.process, trained.run.ticks()[-1]["step"]
+    assert worker.is_running() and reached > 0
+    case.before_rival()
+    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED)
+    case.before_ours()
+    assert trained.run.ticks()[-1]["step"] > reached
+    cases.close()
+    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert not trained.run.folder.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lab.bench import costs, layers, machine, metrics, sampling, startup, training
+from lab.bench import costs, layers, machine, metrics, sampling, serving, startup, training
 from lab.bench.base import Case, Timing, compare
 from lab.variants import Options
 
@@ -15,5 +15,6 @@ BENCHES: dict[str, Callable[[bool], Iterator[Case]]] = {
     "training": training.cases,
     "metrics": metrics.cases,
     "startup": startup.cases,
+    "serving": serving.cases,
 }
 STUDIES: dict[str, Callable[[bool], Iterator[Options]]] = {"costs": costs.curves, "layers": layers.layers}

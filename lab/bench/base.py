@@ -11,6 +11,10 @@ from typing import Any
 from lab.variants import Options
 
 
+def nothing() -> None:
+    """Most runs need no preparation."""
+
+
 @dataclass(frozen=True)
 class Case:
     """The same work done twice: by the lab, and as a user of the usual library would write it."""
@@ -19,6 +23,8 @@ class Case:
     rival_name: str
     ours: Callable[[], Any]
     rival: Callable[[], Any]
+    before_ours: Callable[[], None] = nothing  # outside the time of a run
+    before_rival: Callable[[], None] = nothing
     work: int = 1  # units that one run does
     unit: str = "runs"
     flops: float = 0.0  # floating-point operations of one run, where the matmul peak is its limit
@@ -49,14 +55,21 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
+def compare_once(case: Case) -> tuple[float, float]:
+    """Seconds of one run of each."""
+    case.before_ours()
+    ours = timed(case.ours)
+    case.before_rival()
+    return ours, timed(case.rival)
+
+
 def compare(case: Case, repeats: int, peak: float = 0.0) -> Timing:
     """Time both in turns, so that a noisy neighbour disturbs both alike; the first run of each only warms up.
 
     peak: matmul operations a second of this machine; 0 where it is no limit of this case.
     """
-    case.ours()
-    case.rival()
-    pairs = [(timed(case.ours), timed(case.rival)) for _ in range(repeats)]
+    compare_once(case)
+    pairs = [compare_once(case) for _ in range(repeats)]
     ours, rivals = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratios = [rival / our for our, rival in pairs]
     return Timing(

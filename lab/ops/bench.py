@@ -19,7 +19,7 @@ REPEATS = 3
 class BenchOptions(Options):
     """Which speeds to measure, and how thoroughly."""
 
-    what: Literal["all", "sampling", "training", "metrics", "startup", "costs", "layers"] = Field(
+    what: Literal["all", "sampling", "training", "metrics", "startup", "serving", "costs", "layers"] = Field(
         default="all", description="which part"
     )
     quick: bool = Field(default=False, description="less work in each case: minutes instead of an hour")
