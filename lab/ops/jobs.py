@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lab import room
 from lab.data import poisoned_indices
 from lab.engine import best_device
 from lab.errors import LabError
@@ -82,15 +83,20 @@ def plan(options: SubmitOptions) -> dict[str, Any]:
         "images": len(images),
         "tampers": recipe.attack.tampers(),
         "seconds": seconds_for(recipe),
+        "bytes": room.needed(start, recipe.train),
         "device": best_device(),
         "command": command(recipe, options.name or "my-model"),
     }
 
 
 def submit(options: SubmitOptions) -> dict[str, Any]:
-    """Put a training into the queue; it runs in the background and outlives whoever asked."""
-    store = Store()
-    run = store.create(options.recipe(), options.about())
+    """Put a training into the queue; it runs in the background and outlives whoever asked.
+
+    Refused where what it saves would not fit the disk or the budget of LAB_DISK_GB.
+    """
+    store, recipe = Store(), options.recipe()
+    room.check(store.root, room.needed(start_of(recipe), recipe.train))
+    run = store.create(recipe, options.about())
     Queue(store).put(run)
     ensure(store)
     return {"run": run.id, "title": run.about.title, "folder": str(run.folder)}
