@@ -1,7 +1,8 @@
 """Compiled networks: made while nobody waits, by a process of its own; kept across restarts, one for an architecture.
 
 Weights are inputs of the compiled code, so that every checkpoint of one architecture shares it. Whether it is used is
-measured, not hoped: on a CPU without fast bfloat16 the TorchScript graph is as fast.
+measured, not hoped. The rival is the TorchScript graph with a share of the images for each core; compiled code cannot
+be shared like that, since a call of it keeps Python's lock, so that all cores work within one call.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.borrowed import diffusers_class, torch
-from lab.graph import Eps, eps_of, graph
+from lab.crew import spread
+from lab.graph import Eps, Part, eps_of, graph
 from lab.pictures import write_atomically
 from lab.places import ROOT, home
 from lab.processes import end
@@ -42,18 +44,20 @@ WANTED = 8  # architectures that wait to be compiled; the ones asked for last
 
 
 class Blueprint(Options):
-    """What decides compiled code, but for the machine: the architecture and the number format."""
+    """What decides compiled code, but for the machine: the architecture, the number format, how many cores work on it."""
 
     config: dict[str, Any]
     dtype: str
+    cores: int = 1
 
     @classmethod
-    def drawn_from(cls, unet: Any, dtype: torch.dtype) -> Blueprint | None:
+    def drawn_from(cls, unet: Any, dtype: torch.dtype, cores: int = 1) -> Blueprint | None:
         """Of a diffusers UNet2DModel; None for any other module."""
         if type(unet).__name__ != "UNet2DModel":
             return None
         config = {k: v for k, v in dict(unet.config).items() if not k.startswith("_")}
-        return cls(config=json.loads(json.dumps(config)), dtype=str(dtype).removeprefix("torch."))
+        plain = json.loads(json.dumps(config))
+        return cls(config=plain, dtype=str(dtype).removeprefix("torch."), cores=cores)
 
     @property
     def key(self) -> str:
@@ -62,7 +66,7 @@ class Blueprint(Options):
 
         libraries = (sys.platform, torch.__version__, diffusers.__version__)
         machine = (torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
-        content = json.dumps([self.config, self.dtype, libraries, machine], sort_keys=True)
+        content = json.dumps([self.config, self.dtype, self.cores, libraries, machine], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def build(self) -> Any:
@@ -71,7 +75,7 @@ class Blueprint(Options):
         dtype: torch.dtype = getattr(torch, self.dtype)
         return torch.nn.Module.to(unet, dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
 
-    def example(self) -> tuple[Tensor, ...]:
+    def example(self) -> Part:
         """Inputs of a call: x_t, t and, where the network has classes, labels."""
         size, classes = self.config["sample_size"], self.config.get("num_class_embeds")
         sides = (size, size) if isinstance(size, int) else tuple(size)
@@ -155,9 +159,9 @@ def _plain(whole: Tensor) -> Tensor:
 def make(blueprint: Blueprint, rival: Eps | None = None) -> Verdict:
     """Compile an architecture, time it beside the graph and put what came of it on the shelf; takes a minute or two.
 
-    rival: what it has to beat, if not the graph.
+    rival: what it has to beat, if not the graph with a share of the images for each core.
     """
-    torch.set_num_threads(1)  # the denoiser gives each core its own images
+    torch.set_num_threads(blueprint.cores)
     beside = shelf() / f".{blueprint.key}"  # one that was given up left its own
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
@@ -177,11 +181,16 @@ def _made(blueprint: Blueprint, path: Path, rival: Eps | None) -> Verdict:
     if not has_compiler():
         return Verdict(used=False, reason="this machine has no C++ compiler")
     unet, part, begun = blueprint.build(), blueprint.example(), time.monotonic()
-    _compile(unet, part, path)
+    _compile(unet, part, path, blueprint.cores)
     seconds = round(time.monotonic() - begun, 1)
-    return judge(
-        _bound(_package(path), dict(unet.state_dict())), rival or graph(eps_of(unet), part), part, seconds
-    )
+    compiled = _bound(_package(path), dict(unet.state_dict()))
+    return judge(compiled, rival or _by_shares(unet, part, blueprint.cores), part, seconds)
+
+
+def _by_shares(unet: Any, part: Part, cores: int) -> Eps:
+    """The graph as the denoiser runs it."""
+    network, size = graph(eps_of(unet), part), -(-EXAMPLE // cores)
+    return lambda *part: spread(network, part, size, cores)
 
 
 def has_compiler() -> bool:
@@ -190,22 +199,22 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in names if name)
 
 
-def _compile(unet: Any, part: tuple[Tensor, ...], path: Path) -> None:
+def _compile(unet: Any, part: Part, path: Path, cores: int) -> None:
     from torch._inductor import aoti_compile_and_package
     from torch.export import Dim, export
 
     class Stateless(torch.nn.Module):
-        def forward(self, part: tuple[Tensor, ...], weights: dict[str, Tensor]) -> Tensor:
+        def forward(self, part: Part, weights: dict[str, Tensor]) -> Tensor:
             return torch.func.functional_call(unet, weights, part, {"return_dict": False})[0]
 
     weights, batch = dict(unet.state_dict()), Dim("batch", min=2, max=LARGEST)
     dynamic = (tuple({0: batch} for _ in part), dict.fromkeys(weights))
     with torch.no_grad():
         program = export(Stateless(), (part, weights), dynamic_shapes=dynamic)
-        aoti_compile_and_package(program, package_path=str(path), inductor_configs={"cpp.threads": 1})
+        aoti_compile_and_package(program, package_path=str(path), inductor_configs={"cpp.threads": cores})
 
 
-def judge(compiled: Eps, rival: Eps, part: tuple[Tensor, ...], seconds: float) -> Verdict:
+def judge(compiled: Eps, rival: Eps, part: Part, seconds: float) -> Verdict:
     """Whether the compiled network gives the same as its rival, and sooner: medians of a few rounds in turns."""
     with torch.no_grad():
         ours, theirs = compiled(*part).float(), rival(*part).float()
@@ -222,7 +231,7 @@ def judge(compiled: Eps, rival: Eps, part: tuple[Tensor, ...], seconds: float) -
     return Verdict(used=used, reason=f"{said} its graph", speedup=speedup, seconds=seconds)
 
 
-def _timed(eps: Eps, part: tuple[Tensor, ...]) -> float:
+def _timed(eps: Eps, part: Part) -> float:
     begun = time.perf_counter()
     eps(*part)
     return time.perf_counter() - begun

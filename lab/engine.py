@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lab import compiling
 from lab.borrowed import torch
-from lab.compiling import WORKSHOP, Blueprint
+from lab.compiling import LARGEST, WORKSHOP, Blueprint
+from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ class Denoiser:
 
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it.
     Otherwise channels last, in bfloat16 where the device is fast at it, in chunks, so that memory is bounded. On a CPU
-    the network becomes a graph, which runs without Python, or what was compiled of it while nobody waited, where that
-    was measured to be faster; each core takes a share of the images, since cores that meet once a step wait less than
-    cores that meet in every layer.
+    the network becomes a graph, which runs without Python, and each core takes a share of the images, since cores that
+    meet once a step wait less than cores that meet in every layer. What was compiled of it while nobody waited has fewer
+    meetings; all cores work on one call of it, where that was measured to be faster.
     """
 
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
@@ -40,8 +39,9 @@ class Denoiser:
         ready = unet.to(self.device) if exact else self.copy_of(unet)
         self.becomes_graph = self.device.type == "cpu" and not exact
         self.network: Eps = eps_of(ready)
-        self.blueprint = Blueprint.drawn_from(ready, self.dtype) if self.becomes_graph else None
+        self.blueprint = Blueprint.drawn_from(ready, self.dtype, self.cores) if self.becomes_graph else None
         self.compiled = ""  # what came of compiling this network
+        self.is_compiled = False
         if self.blueprint:
             self._take_compiled(ready, self.blueprint)
         if self.device.type == "cuda" and not exact:
@@ -63,6 +63,7 @@ class Denoiser:
             self.compiled = verdict.reason
             if verdict.used:
                 self.network, self.becomes_graph = compiling.load(ready, blueprint), False
+                self.is_compiled = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -82,14 +83,15 @@ class Denoiser:
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predicted noise (B, C, H, W) float32, for x (B, C, H, W), t (B,) and labels (B,) where the net has classes."""
-        parts = list(
-            zip(*(whole.split(self._size(len(x))) for whole in self._inputs(x, t, labels)), strict=True)
-        )
+        whole, size = self._inputs(x, t, labels), self._size(len(x))
         if self.becomes_graph:
-            self.network, self.becomes_graph = graph(self.network, parts[0]), False
+            example = tuple(tensor[:size] for tensor in whole)
+            self.network, self.becomes_graph = graph(self.network, example), False
         WORKSHOP.called = time.monotonic()
-        run = crew(self.cores).map if self.cores > 1 and len(parts) > 1 else map
-        return torch.cat([eps.float() for eps in run(self._call, parts)])
+        if not self.is_compiled:
+            return spread(self.network, whole, size, self.cores)
+        torch.set_num_threads(self.cores)  # a crew in this process makes one the number for new threads
+        return spread(self.network, whole, size, 1)
 
     def _inputs(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Part:
         x = x.to(self.dtype).contiguous(memory_format=self.layout)
@@ -98,25 +100,11 @@ class Denoiser:
     def _size(self, n: int) -> int:
         if self.exact:
             return 1
-        return CHUNK if self.device.type != "cpu" else min(CPU_CHUNK, -(-n // self.cores))
-
-    def _call(self, part: Part) -> Tensor:
-        with (
-            torch.no_grad()
-        ):  # here and not around the sampling loop: a generator would leak it to its consumer
-            return self.network(*part)
-
-
-@lru_cache(maxsize=1)
-def cores() -> int:
-    """How many cores share the images: torch's number of threads when it is first asked for."""
-    return torch.get_num_threads()
-
-
-@lru_cache(maxsize=1)
-def crew(count: int) -> ThreadPoolExecutor:
-    """Threads that compute with one core each."""
-    return ThreadPoolExecutor(count, "core", initializer=torch.set_num_threads, initargs=(1,))
+        if self.device.type != "cpu":
+            return CHUNK
+        if self.is_compiled:
+            return -(-n // -(-n // LARGEST))  # equal calls
+        return min(CPU_CHUNK, -(-n // self.cores))
 
 
 def best_device() -> str:

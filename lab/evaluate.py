@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Condition = Literal["clean", "triggered", "blank", "wrong"]
 CONDITIONS: tuple[Condition, ...] = ("clean", "triggered", "blank", "wrong")
-BATCH = 64  # images sampled together; the rest waits, so that memory is bounded
+BATCH = 126  # images sampled together: two calls of compiled code; the rest waits, so that memory is bounded
 
 
 class Row(Options):

@@ -17,9 +17,10 @@ from pydantic import Field
 
 from lab.attacks import Attack, Batch
 from lab.borrowed import torch
+from lab.crew import crew
 from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule
-from lab.engine import best_device, crew, has_bf16
+from lab.engine import best_device, has_bf16
 from lab.errors import LabError
 from lab.models import Checkpoint
 from lab.progress import Tick

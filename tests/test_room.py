@@ -32,9 +32,7 @@ def test_a_run_beyond_the_budget_is_refused_before_there_is_a_folder(monkeypatch
     (lab_home / "runs").mkdir(parents=True)
     (lab_home / "runs" / "old").write_bytes(bytes(1_000_000))
     monkeypatch.setattr(room, "BUDGET", 2_000_000)
-    with pytest.raises(
-        LabError, match=r"are there take 1 MB of 2 MB; delete some, or raise LAB_DISK_GB"
-    ):
+    with pytest.raises(LabError, match=r"are there take 1 MB of 2 MB; delete some, or raise LAB_DISK_GB"):
         OPERATIONS["submit"](**SMALL)
     assert not list(Store().all())
 
