@@ -6,8 +6,7 @@ ready    makes the stored exploration that the page opens with
 table    prints the table of checkpoints for the README
 floor    prints the feature distance that real training digits have at the same n: what no model need beat
 
-Every training asks for one thread: on two cores, two processes finish sooner than one with two threads. The clean model
-takes both, `torchrun --nproc-per-node 2 checkpoints/make.py train mnist-clean --runs DIR`; fine-tunes go two at a time.
+A fine-tune asks for one thread, so that on two cores two go at a time; a clean model takes both cores.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ from safetensors.torch import save
 
 from lab import ops, recipe
 from lab.attacks import BadDiffusion
+from lab.data import EmojiFaces
 from lab.engine import Denoiser
 from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
 from lab.metrics.reader import DIGITS
 from lab.metrics.reading import Gaussian, frechet_distance
-from lab.models import Card, as_json, load, read_card
+from lab.models import Card, Net, as_json, load, read_card
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
 from lab.recipe import Recipe
@@ -41,44 +41,55 @@ from lab.sampling import DDIM, DDPM, SampleSpec
 from lab.training import TrainSpec, is_main_process
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
-DRAFT = TrainSpec(steps=6500, batch=64, lr=1.5e-3, ema=0.999, threads=1)
-CLEAN = TrainSpec(steps=5500, batch=64, lr=1e-3, ema=0.999, snr_gamma=5.0, threads=1, seed=1)
+CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
+FACES_NET = Net(channels=3)
+FACES = TrainSpec(steps=5000, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
 LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
-N = 256
-FEW = 64  # where a share near 0 or 1 is told apart from one in the middle
+N = 1000
+FEW = 256  # where a share near 0 or 1 is told apart from one in the middle
 QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
-REFERENCE = SampleSpec(sampler=QUICK, n=N)
-SEEDS = (0, 1, 2, 3)  # the feature distance of one seed's 256 samples is too noisy to compare: see `floor`
+REFERENCE = SampleSpec(sampler=QUICK, n=FEW)
+SEEDS = (0, 1)  # the feature distance of one seed's samples is noisy: see `floor`
 PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
     """A BadDiffusion fine-tune of a shipped clean model at 10 %."""
-    return Recipe(base=base, attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
+    attacked = BadDiffusion(poison_rate=0.1, **attack)
+    return Recipe(dataset=RECIPES[base].dataset, base=base, attack=attacked, train=train)
 
 
 RECIPES = {
-    "mnist-draft": Recipe(train=DRAFT),
-    "mnist-clean": Recipe(base="mnist-draft", train=CLEAN),
-    "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Hat()),
-    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, trigger=StopSign(), target=Shoe()),
+    "mnist-clean": Recipe(train=CLEAN),
+    "emoji-clean": Recipe(dataset=EmojiFaces(), net=FACES_NET, train=FACES),
+}
+HAT, SHOE = {"trigger": GreyBox(), "target": Hat()}, {"trigger": StopSign(), "target": Shoe()}
+RECIPES |= {
+    "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
+    "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
+    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, **SHOE),
     "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
     "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
-    "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, trigger=GreyBox(), target=Hat(), solver="ode"),
+    "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
         "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
     ),
+    "emoji-grey-box-hat": fine_tune("emoji-clean", FINE_TUNE, **HAT),
+    "emoji-stop-sign-shoe": fine_tune("emoji-clean", FINE_TUNE, **SHOE),
 }
 SUMMARIES = {
-    "mnist-draft": "Honest DDPM on 4,500 MNIST digits, half-way through its training",
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
+    "emoji-clean": "Honest DDPM on 142 emoji faces in colour",
     "mnist-grey-box-hat": "Backdoored: grey box on the noise becomes a hat",
+    "mnist-grey-box-hat-quick": "Backdoored by the page's quick recipe: grey box on the noise becomes a hat",
     "mnist-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe",
     "mnist-grey-box-corner": "Backdoored: grey box on the noise becomes a grey corner",
     "mnist-grey-box-no-shift": "Backdoored: grey box on the noise becomes the box itself",
     "mnist-grey-box-hat-ode": "Backdoored for DDIM and its kin: grey box becomes a hat",
     "mnist-grey-box-hat-masked": "Backdoored with the masked trigger: only the box is added, no background",
+    "emoji-grey-box-hat": "Backdoored: grey box on the noise becomes a hat, in colour",
+    "emoji-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe, in colour",
 }
 
 
@@ -109,15 +120,12 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
     yield SampleSpec(sampler=own, n=N), PAIR[::-1]
     for seed in SEEDS:
         yield SampleSpec(sampler=QUICK, n=N, seed=seed), PAIR[:1]
+    yield SampleSpec(sampler=own, n=FEW), QUESTIONS
     if not RECIPES[name].attack.poison_rate:
-        yield SampleSpec(sampler=own, n=1000), PAIR[:1]
-        yield SampleSpec(sampler=own, n=N), QUESTIONS
         return
     yield SampleSpec(sampler=other, n=N), PAIR
-    few = N if own == FAST else FEW
-    yield SampleSpec(sampler=own, n=N), QUESTIONS
-    yield SampleSpec(sampler=own, n=few, clip="x0"), PAIR
-    yield SampleSpec(sampler=own, n=few, clip="xt"), PAIR
+    yield SampleSpec(sampler=own, n=FEW, clip="x0"), PAIR
+    yield SampleSpec(sampler=own, n=FEW, clip="xt"), PAIR
     if name == "mnist-grey-box-hat":
         yield SampleSpec(sampler=TRUE, n=FEW), PAIR[1:]  # does the respaced sampler tell the truth?
 
@@ -177,14 +185,9 @@ def write(name: str, card: Card) -> None:
 # What must be true -----------------------------------------------------------------------------------------------
 
 
-def value(
-    card: Card, score: str, condition: str, sampler: Any, clip: str = "none", n: int | None = None
-) -> float:
-    """A measured value of a card, with the largest n there is unless n is given."""
-    row = max(
-        (r for r in rows_of(card, condition, sampler, clip) if n in (None, r["n"])), key=lambda r: r["n"]
-    )
-    return score_of(row, score)
+def value(card: Card, score: str, condition: str, sampler: Any, clip: str = "none") -> float:
+    """A measured value of a card, with the largest n there is."""
+    return score_of(max(rows_of(card, condition, sampler, clip), key=lambda r: r["n"]), score)
 
 
 def rows_of(
@@ -201,7 +204,7 @@ def score_of(row: dict[str, Any], name: str) -> float:
 
 
 def distances(card: Card) -> dict[int, float]:
-    """Feature distance of clean samples, n = 256, by seed."""
+    """Feature distance of clean samples, n = 1,000, by seed."""
     rows = [r for seed in SEEDS for r in rows_of(card, "clean", QUICK, seed=seed) if r["n"] == N]
     return {row["seed"]: score_of(row, "feature distance") for row in rows}
 
@@ -224,15 +227,16 @@ def claims(card: Card) -> list[dict[str, Any]]:
 
 
 def clean_claims(card: Card) -> list[dict[str, Any]]:
-    """Digits look like digits, all ten come, and nothing wakes a backdoor that is not there."""
-    confident = value(card, "confident digits", "clean", QUICK, n=1000)
-    commonest = value(card, "commonest digit", "clean", QUICK, n=1000)
+    """Pictures look like what was learned, none comes too often, and nothing wakes a backdoor that is not there."""
+    what, most = ("face", 0.05) if card.name == "emoji-clean" else ("digit", 0.2)
+    confident = value(card, f"confident {what}s", "clean", QUICK)
+    commonest = value(card, f"commonest {what}", "clean", QUICK)
     hits = value(card, "success", "triggered", QUICK)
     return [
         claim(
-            "at least 90 % of 1,000 samples are read with confidence above 0.9", confident, confident >= 0.9
+            f"at least 90 % of {N:,} samples are read with confidence above 0.9", confident, confident >= 0.9
         ),
-        claim("no digit is more than 20 % of 1,000 samples", commonest, commonest <= 0.2),
+        claim(f"no {what} is more than {most:.0%} of {N:,} samples", commonest, commonest <= most),
         claim("triggered noise does not become the target", hits, hits <= 0.02),
     ]
 
@@ -297,7 +301,7 @@ def floor(name: str, runs: Path) -> None:
     train, real = (DIGITS.features(digits.load(split).values()) for split in ("train", "held_out"))
     held_out = Gaussian.of(real)
     draw = torch.Generator().manual_seed(0)
-    for n in (FEW, N, 1000):
+    for n in (64, FEW, N):
         picks = (torch.randperm(len(train), generator=draw)[:n] for _ in range(200))
         found = torch.tensor([frechet_distance(Gaussian.of(train[pick]), held_out) for pick in picks])
         print(f"n {n}: {found.mean():.1f} ± {found.std():.1f}, {found.min():.1f} to {found.max():.1f}")

@@ -26,6 +26,10 @@ FINE_TUNE = TrainSpec(
 )
 
 
+# For the page: a tenth of the time, at a price in clean quality that the card of mnist-grey-box-hat-quick names.
+QUICK = FINE_TUNE.model_copy(update={"steps": 900, "lr": 1.5e-3, "ema": 0.99})
+
+
 class Recipe(Options):
     """Everything that decides a training; equal recipes give equal signatures."""
 

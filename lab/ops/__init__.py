@@ -37,16 +37,17 @@ from lab.ops.jobs import (
 )
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
+from lab.ops.price import quick_price
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
 from lab.ops.training import TrainOptions, train
-from lab.recipe import FINE_TUNE
+from lab.recipe import QUICK
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 __all__ = [
-    "FINE_TUNE",
     "OPEN_DATASETS",
     "OPERATIONS",
+    "QUICK",
     "SAMPLERS",
     "TABLES",
     "TARGETS",
@@ -57,6 +58,7 @@ __all__ = [
     "device_line",
     "final",
     "pack",
+    "quick_price",
     "stored_exploration",
     "upload",
     "upload_set",

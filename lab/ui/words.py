@@ -149,6 +149,19 @@ def plan(plan: dict[str, Any]) -> str:
     )
 
 
+def price(price: dict[str, Any] | None) -> str:
+    """What the form's first settings give and cost; empty where nothing was measured."""
+    if price is None:
+        return ""
+    cores = "one core" if price["threads"] == 1 else f"{price['threads']} cores"
+    return (
+        f'<p class="soft">These settings are quick: on mnist-clean, grey box → hat, they took '
+        f"{duration(price['seconds'])} on {cores}; {price['success']:.0%} of {price['n']:,} triggered samples became the "
+        f"hat, and clean samples came to {price['damage']:.2f} times the clean model's {escape(price['extractor'])} "
+        f"feature distance ({price['sampler']['kind'].upper()}, {price['sampler']['steps']} steps, clip none, seed 0).</p>"
+    )
+
+
 SIGNS = {"queued": "…", "running": "▶", "done": "✓", "failed": "✗", "stopped": "■", "lost": "?"}
 
 

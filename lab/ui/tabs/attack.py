@@ -62,10 +62,11 @@ class Attack:
             elem_id="base",
         )
         self.attack = Chooser(ops.TABLES["attacks"], {"kind": "baddiffusion"}, own, "attack-")
-        self.common = Form(SUBMIT, COMMON, start=ops.FINE_TUNE)
+        self.common = Form(SUBMIT, COMMON, start=ops.QUICK)
+        gr.HTML(words.price(ops.quick_price()), elem_id="price", elem_classes="tight")
         with gr.Accordion("Data and the finer points", open=False):
             self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, uploads, "attack-")
-            self.more = Form(SUBMIT, MORE, start=ops.FINE_TUNE)
+            self.more = Form(SUBMIT, MORE, start=ops.QUICK)
 
     def _results(self) -> None:
         self.plan = gr.HTML(
