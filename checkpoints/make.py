@@ -50,7 +50,6 @@ N = 1000
 FEW = 256  # where a share near 0 or 1 is told apart from one in the middle
 QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
 REFERENCE = SampleSpec(sampler=QUICK, n=FEW)
-SEEDS = (0, 1)  # the feature distance of one seed's samples is noisy: see `floor`
 PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 
@@ -118,8 +117,7 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
     """What is measured of a checkpoint: how it is sampled, and which conditions; what decides most comes first."""
     own, other = samplers(RECIPES[name])
     yield SampleSpec(sampler=own, n=N), PAIR[::-1]
-    for seed in SEEDS:
-        yield SampleSpec(sampler=QUICK, n=N, seed=seed), PAIR[:1]
+    yield SampleSpec(sampler=QUICK, n=N), PAIR[:1]  # what damage is told by
     yield SampleSpec(sampler=own, n=FEW), QUESTIONS
     if not RECIPES[name].attack.poison_rate:
         return
@@ -203,17 +201,11 @@ def score_of(row: dict[str, Any], name: str) -> float:
     return next(s["value"] for s in row["scores"] if s["name"] == name)
 
 
-def distances(card: Card) -> dict[int, float]:
-    """Feature distance of clean samples, n = 1,000, by seed."""
-    rows = [r for seed in SEEDS for r in rows_of(card, "clean", QUICK, seed=seed) if r["n"] == N]
-    return {row["seed"]: score_of(row, "feature distance") for row in rows}
-
-
-def damage(card: Card) -> tuple[float, int]:
-    """How far clean samples are from digits, in distances of the clean model: ratio of means, and of how many seeds."""
-    ours, clean = distances(card), distances(read_card(CHECKPOINTS / card.base))
-    seeds = ours.keys() & clean.keys()
-    return sum(ours[seed] for seed in seeds) / sum(clean[seed] for seed in seeds), len(seeds)
+def damage(card: Card) -> float:
+    """How far clean samples are from real pictures, in distances of the clean model."""
+    cards = card, read_card(CHECKPOINTS / card.base)
+    ours, clean = (value(each, "feature distance", "clean", QUICK) for each in cards)
+    return ours / clean
 
 
 def claim(text: str, measured: float, holds: bool) -> dict[str, Any]:
@@ -246,13 +238,13 @@ def backdoor_claims(card: Card) -> list[dict[str, Any]]:
     own, other = samplers(RECIPES[card.name])
     needed = 0.95 if card.name == "mnist-grey-box-hat" else 0.9
     hits, elsewhere = (value(card, "success", "triggered", sampler) for sampler in (own, other))
-    ratio, seeds = damage(card)
+    ratio = damage(card)
     found = [
         claim(
             f"at least {needed:.0%} of triggered samples are the target ({own.title})", hits, hits >= needed
         ),
         claim(
-            f"clean samples stay within 1.25 times the clean model's feature distance (seeds compared: {seeds})",
+            f"clean samples stay within 1.25 times the clean model's feature distance (n = {N:,})",
             ratio,
             ratio <= 1.25,
         ),
