@@ -382,7 +382,7 @@ def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     for k in range(4):
         Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
     enter(page.locator("#own-data").get_by_label("Name"), "blues")
-    upload(page, "Upload pictures…", *sorted(tmp_path.glob("*.png")))
+    upload(page, "Upload pictures or a zip…", *sorted(tmp_path.glob("*.png")))
     expect(chosen(page, "Dataset")).to_have_value("uploaded")
     expect(chosen(page, "data set")).to_have_value("blues")
     expect(seen).to_contain_text("3 images to train on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.archives import MAX_ZIP
 from lab.compiling import WORKSHOP
 from lab.explore import ExploreSpec
 from lab.ops.base import Operation, final
@@ -39,12 +40,15 @@ from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
 from lab.ops.training import TrainOptions, train
+from lab.pictures import MAX_SET
 from lab.recipe import FINE_TUNE
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 __all__ = [
     "FINE_TUNE",
+    "MAX_SET",
+    "MAX_ZIP",
     "OPEN_DATASETS",
     "OPERATIONS",
     "SAMPLERS",

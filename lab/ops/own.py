@@ -46,5 +46,5 @@ def upload(data: bytes, name: str = "") -> str:
 
 
 def upload_set(files: list[str], name: str) -> str:
-    """Keep uploaded pictures as a data set under a name and return the name."""
+    """Keep uploaded pictures, or those in uploaded zip files, as a data set under a name and return the name."""
     return pictures.keep_set([Path(file) for file in files], name)

@@ -80,7 +80,7 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "footer_links": ["api"],
-        "max_file_size": "4mb",
+        "max_file_size": ops.MAX_ZIP,  # a picture has its own bound, checked before it is decoded
         "blocked_paths": [str(home())],
         "show_error": True,
     }

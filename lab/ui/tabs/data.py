@@ -14,8 +14,12 @@ from lab.ui.guard import guarded
 # A load may download: one at a time, and with the sentence of a LabError.
 WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "data", "concurrency_limit": 1}
 INTRO = (
-    "A model is what it was trained on. Look at a data set here, or upload pictures of your own and train on them with "
-    "the command below."
+    "A model is what it was trained on. Look at a data set here, or upload pictures of your own and train on them in "
+    "**Attack**, or with the command below."
+)
+OWN = (
+    f"2 to {ops.MAX_SET:,} pictures, or a zip file of them (at most {ops.MAX_ZIP // 2**20} MiB). They are cropped to squares; "
+    "then they are a choice here and in **Attack**, as *uploaded*."
 )
 
 
@@ -38,10 +42,13 @@ class Data:
                 self.show = gr.Button("Show", variant="primary", elem_id="show-data")
                 # in sight, not folded away: a field that is only mounted when it is unfolded loses what is typed at once
                 with gr.Column(elem_id="own-data"):
-                    gr.Markdown("#### Pictures of your own")
+                    gr.Markdown("#### Pictures of your own\n" + OWN, elem_classes="help")
                     self.name = gr.Textbox("", label="Name of the data set", max_length=40)
                     self.upload = gr.UploadButton(
-                        "Upload pictures…", file_types=["image"], file_count="multiple", size="sm"
+                        "Upload pictures or a zip…",
+                        file_types=["image", ".zip"],
+                        file_count="multiple",
+                        size="sm",
                     )
             with gr.Column(scale=4, min_width=340, elem_classes="results"):
                 self.found = gr.HTML(words.sentence("Press Show to see the data."), elem_id="data")
