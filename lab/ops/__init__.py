@@ -5,8 +5,10 @@ from __future__ import annotations
 from lab.archives import MAX_ZIP
 from lab.compiling import WORKSHOP
 from lab.explore import ExploreSpec
+from lab.ops.again import again
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
+from lab.ops.compare import CompareOptions, compare
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
 from lab.ops.exploring import (
     CompileOptions,
@@ -81,6 +83,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("runs", runs, RunsOptions, public=False),
         Operation("show", show, RunOptions, public=False),
         Operation("watch", watch, RunOptions, public=False),
+        Operation("compare", compare, CompareOptions, public=False),
+        Operation("again", again, RunOptions, public=False),
         Operation("stop", stop, RunOptions, public=False),
         Operation("resume", resume, RunOptions, public=False),
         Operation("rename", rename, RenameOptions, public=False),
