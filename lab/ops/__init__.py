@@ -39,7 +39,7 @@ from lab.ops.jobs import (
     work,
 )
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
-from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
+from lab.ops.own import KeepOptions, PaintOptions, keep, paint, picture, upload, upload_set
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
 from lab.ops.training import TrainOptions, train
 from lab.pictures import MAX_SET
@@ -63,6 +63,7 @@ __all__ = [
     "device_line",
     "final",
     "pack",
+    "picture",
     "stored_exploration",
     "upload",
     "upload_set",

@@ -8,12 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from lab.errors import LabError
-from lab.ops.jobs import progress, sampled, seconds_left, success_of, thinned
+from lab.ops.jobs import curves, progress, sampled, seconds_left
 from lab.recipe import Recipe
 from lab.store import Store, Stored
 from lab.variants import Options
 
-LOSSES = ("loss_clean", "loss_poisoned")
 PLAIN = ("train", "attack")  # parts of a recipe that go without saying
 WORDS = {"lr": "learning rate", "net": "network", "base": "start from", "snr_gamma": "min-SNR γ"}
 
@@ -35,22 +34,15 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 
 def _side(run: Stored) -> dict[str, Any]:
-    ticks, samples = run.ticks(), run.samples()
-    success = [(line["step"], success_of(line)) for line in samples]
+    samples = run.samples()
     return {
         "run": run.id,
         "title": run.about.title,
         "condition": run.state.condition,
         "error": run.state.error,
         **progress(run),
-        "left": seconds_left(ticks),
-        "curves": {
-            **{
-                name: [(tick["step"], tick[name]) for tick in thinned(ticks) if tick.get(name)]
-                for name in LOSSES
-            },
-            "success": [(step, share) for step, share in success if share is not None],
-        },
+        "left": seconds_left(run.ticks()),
+        "curves": curves(run),
         "newest": sampled(run, samples[-1]) if samples else None,
     }
 

@@ -26,6 +26,7 @@ from lab.variants import Options
 from lab.worker import work as work_on
 
 POINTS = 200  # of a curve
+LOSSES = ("loss_clean", "loss_poisoned")
 LOOK = 0.5  # seconds between two looks at a run that is watched
 
 
@@ -140,6 +141,7 @@ def show(options: RunOptions) -> dict[str, Any]:
         **progress(run),
         "left": seconds_left(ticks),
         "ticks": thinned(ticks),
+        "curves": curves(run),
         "samples": [sampled(run, line) for line in run.samples()],
         "recipe": run.recipe,
         "log": run.log(),
@@ -158,6 +160,14 @@ def seconds_left(ticks: list[dict[str, Any]]) -> float | None:
         return None
     last = ticks[-1]
     return (last["total"] - last["step"]) * last["seconds"] / last["step"]
+
+
+def curves(run: Stored) -> dict[str, list[tuple[int, float]]]:
+    """By step: the loss of the clean and of the poisoned part, and the share of samples that became the target."""
+    ticks = thinned(run.ticks())
+    losses = {name: [(tick["step"], tick[name]) for tick in ticks if tick.get(name)] for name in LOSSES}
+    found = [(line["step"], success_of(line)) for line in run.samples()]
+    return {**losses, "success": [(step, share) for step, share in found if share is not None]}
 
 
 def sampled(run: Stored, line: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from lab import pictures
+from lab.explore import uri
 from lab.variants import Options
 
 
@@ -43,6 +44,11 @@ def keep(options: KeepOptions) -> dict[str, Any]:
 def upload(data: bytes, name: str = "") -> str:
     """Keep an uploaded picture under a name and return the name."""
     return pictures.keep(pictures.read_picture(data), name)
+
+
+def picture(name: str) -> str | None:
+    """A picture of your own as a data URI."""
+    return uri(pictures.png(pictures.kept(name)))
 
 
 def upload_set(files: list[str], name: str) -> str:

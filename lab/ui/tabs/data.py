@@ -10,6 +10,7 @@ from lab import ops
 from lab.ui import words
 from lab.ui.controls import Chooser
 from lab.ui.guard import guarded
+from lab.ui.own import set_names
 
 # A load may download: one at a time, and with the sentence of a LabError.
 WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "data", "concurrency_limit": 1}
@@ -38,7 +39,7 @@ class Data:
         gr.Markdown(INTRO)
         with gr.Row(elem_classes="bench"):
             with gr.Column(scale=1, min_width=290, elem_classes="controls"):
-                self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, _names())
+                self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, set_names())
                 self.show = gr.Button("Show", variant="primary", elem_id="show-data")
                 # in sight, not folded away: a field that is only mounted when it is unfolded loses what is typed at once
                 with gr.Column(elem_id="own-data"):
@@ -60,11 +61,7 @@ class Data:
     def take(self, files: list[str], name: str) -> list[Any]:
         """Keep uploaded pictures as a data set and choose it."""
         kept = ops.upload_set(files, name)
-        return ["uploaded", *(gr.update(choices=_names(), value=kept) for _ in self.dataset.own)]
-
-
-def _names() -> list[str]:
-    return [line["name"] for line in ops.OPERATIONS["list"](what="uploads")]
+        return self.dataset.choose_own(set_names(), kept)
 
 
 def build() -> Data:
