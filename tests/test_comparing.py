@@ -6,8 +6,10 @@ import json
 import shlex
 from typing import Any
 
+import background
 import pytest
-from test_ops import decoded, png_bytes, refusal
+from background import sampled, tick, ticked
+from test_ops import decoded, refusal
 
 from lab.cli import main, nested, parser, table
 from lab.ops import OPERATIONS
@@ -34,30 +36,8 @@ ODD = {
 
 
 def stored(**options: Any) -> Stored:
-    """A run as `submit` stores it, which nobody starts."""
-    asked = SubmitOptions.of(**options)
-    return Store().create(asked.recipe(), asked.about())
-
-
-def ticked(run: Stored, *ticks: dict[str, Any]) -> Stored:
-    """The run with these logged steps."""
-    (run.folder / "ticks.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
-    return run
-
-
-def sampled(run: Stored, step: int, success: float | None) -> Stored:
-    """The run with one more look at its samples."""
-    scores = [] if success is None else [{"name": "success", "value": success}]
-    with (run.folder / "previews.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, "clean": {}, "triggered": {"scores": scores}}) + "\n")
-    (run.folder / "samples").mkdir(exist_ok=True)
-    for kind in ("clean", "triggered"):
-        (run.folder / "samples" / f"{step:08d}-{kind}.png").write_bytes(png_bytes((step, 4)))
-    return run
-
-
-def tick(step: int, **losses: float) -> dict[str, Any]:
-    return {"step": step, "total": 100, "seconds": step / 2, **losses}
+    """A run of this lab that nobody starts."""
+    return background.stored(Store(), **options)
 
 
 # compare -----------------------------------------------------------------------------------------------------------
