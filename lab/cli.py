@@ -17,7 +17,7 @@ POSITIONAL = {
     "list": "what",
     "describe": "checkpoint",
     "keep": "file",
-    **dict.fromkeys(("show", "watch", "stop", "resume", "rename", "delete"), "run"),
+    **dict.fromkeys(("show", "watch", "again", "stop", "resume", "rename", "delete"), "run"),
     "work": "folder",
 }
 EPILOG = (
@@ -183,11 +183,23 @@ def table(result: Any) -> str:
         machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
         rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
         return "\n".join([machine, *map(_timing, result["timings"]), *rest])
+    if "differences" in result:
+        sides = [_side(name, result[name]) for name in ("a", "b")]
+        return "\n".join([*sides, *map(_difference, result["differences"])])
     if "scores" in result:
         return "\n".join(
             filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
         )
-    return json.dumps(result, indent=2, ensure_ascii=False)
+    return json.dumps(_without_pictures(result), indent=2, ensure_ascii=False)
+
+
+def _without_pictures(result: Any) -> Any:
+    """A result without the pictures in it, which no terminal shows; --json has them."""
+    if isinstance(result, dict):
+        return {name: _without_pictures(value) for name, value in result.items()}
+    if isinstance(result, list | tuple):
+        return [_without_pictures(value) for value in result]
+    return "(a picture)" if isinstance(result, str) and result.startswith("data:image/") else result
 
 
 def _line(line: dict[str, Any], width: int) -> str:
@@ -202,6 +214,15 @@ def _row(row: dict[str, Any]) -> str:
     how = f"{row['scheduler']}, {row['sampler']['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
     scores = "  ".join(f"{s['name']} {s['value']:.4f}{s['unit']}" for s in row["scores"])
     return f"{row['condition']:>9}: {scores}\n{'':>11}{how}"
+
+
+def _side(name: str, run: dict[str, Any]) -> str:
+    last = "  ".join(f"{what} {points[-1][1]:.4f}" for what, points in run["curves"].items() if points)
+    return f"{name}: {run['title']} ({run['run']}), {run['condition']}, step {run['step']} of {run['total']}  {last}"
+
+
+def _difference(line: dict[str, str]) -> str:
+    return f"   {line['what']}: {line['a']} | {line['b']}"
 
 
 def _curve(curve: dict[str, Any]) -> str:

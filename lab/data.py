@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from lab.borrowed import torch
 from lab.errors import LabError, Unavailable, UnknownName
-from lab.pictures import check_name, read_named, set_names, sets_folder
+from lab.pictures import ENDINGS, check_name, read_named, set_names, sets_folder
 from lab.places import ASSETS, home
 from lab.variants import Registry, Variant, unknown
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "held_out")
 MAX_IMAGES = 200_000
-PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -246,12 +245,10 @@ class SizedDataset(Dataset):
         return take(images, split_indices(len(images), self.held_out, check_split(split)))
 
     def _below(self, root: Path, split: str) -> Images:
-        files = sorted(
-            file for file in root.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()
-        )
+        files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
         if len(files) > MAX_IMAGES:
             raise LabError(f"{root.name} holds {len(files)} images; at most {MAX_IMAGES} are read.")
-        return self._images((read_named(file) for file in files), _labels(files, root), split)
+        return self._images((read_named(file.name, file) for file in files), _labels(files, root), split)
 
     def _square(self, picture: Image.Image) -> Tensor:
         side = min(picture.size)

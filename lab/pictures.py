@@ -8,13 +8,16 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from lab import archives
 from lab.borrowed import torch
 from lab.errors import BadPicture, LabError, UnknownName
 from lab.places import ASSETS, home
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 MAX_BYTES = 4 * 2**20
 MAX_SIDE = 4096  # checked on the header, before any pixel is decoded
 MAX_KEPT = 500  # pictures of one's own: a shared lab must not fill its disk
@@ -183,31 +187,50 @@ def set_names() -> list[str]:
 def keep_set(files: Sequence[Path], name: str) -> str:
     """Keep picture files as a data set under a name: 2 to 2,000 of them, cropped to squares of at most 256 pixels.
 
-    All or nothing: a file that is no picture is named, and nothing of the others stays.
+    A zip file stands for the pictures in it, whatever folders they lie in. All or nothing: a file that is no picture
+    is named, and nothing of the others stays.
     """
     folder = sets_folder() / check_name(name)
     if folder.exists():
         raise LabError(f"There is already a data set called {name!r}; choose a different name.")
-    if not 2 <= len(files) <= MAX_SET:
-        raise LabError(f"A data set has 2 to {MAX_SET} images; these are {len(files)}.")
     if len(set_names()) >= MAX_SETS:
         raise LabError(f"{MAX_SETS} data sets are kept already; delete one in {sets_folder().name}/ first.")
-    sets_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=sets_folder(), prefix=".") as temporary:
-        half_written = Path(temporary) / name
-        half_written.mkdir()
-        for k, file in enumerate(files):
-            (half_written / f"{k:05d}.png").write_bytes(png(_square(read_named(file))))
-        os.replace(half_written, folder)
+    with ExitStack() as open_files:
+        found = [picture for file in files for picture in _pictures_in(file, open_files)]
+        if not 2 <= len(found) <= MAX_SET:
+            raise LabError(f"A data set has 2 to {MAX_SET} images; these are {len(found)}.")
+        _write_set(found, folder)
     return name
 
 
-def read_named(file: Path) -> Image.Image:
-    """A picture from a file; what is wrong with it is said with its name."""
+Reader = Callable[[], Path | bytes]  # what read_picture takes, got when its turn has come
+
+
+def _pictures_in(file: Path, open_files: ExitStack) -> list[tuple[str, Reader]]:
+    """Name and reader of each picture: the file itself, or what a zip file holds."""
+    if file.suffix.lower() != ".zip":
+        return [(file.name, lambda: file)]
+    archive = open_files.enter_context(archives.opened(file))
+    found = archives.pictures_of(archive, ENDINGS, MAX_BYTES, MAX_SET)
+    return [(Path(info.filename).name, partial(archives.unpacked, archive, info)) for info in found]
+
+
+def _write_set(found: Sequence[tuple[str, Reader]], folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        half_written = Path(temporary) / folder.name
+        half_written.mkdir()
+        for k, (name, read) in enumerate(found):
+            (half_written / f"{k:05d}.png").write_bytes(png(_square(read_named(name, read()))))
+        os.replace(half_written, folder)
+
+
+def read_named(name: str, source: Path | bytes) -> Image.Image:
+    """A picture from a file or bytes; what is wrong with it is said with its name."""
     try:
-        return read_picture(file)
-    except LabError as error:
-        raise LabError(f"{file.name}: {error}") from None
+        return read_picture(source)
+    except BadPicture as error:
+        raise LabError(f"{name}: {error}") from None
 
 
 def _square(picture: Image.Image) -> Image.Image:

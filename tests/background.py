@@ -1,16 +1,21 @@
-"""Real supervisors and workers for tests: submit, wait, and find what runs."""
+"""Runs for tests: real supervisors and workers to wait for, and runs as they lie on the disk when some time has passed."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
+from PIL import Image
 
 from lab.ops import OPERATIONS
-from lab.store import Store, Stored
+from lab.ops.jobs import SubmitOptions
+from lab.queue import Queue
+from lab.store import Condition, Store, Stored
 
 SOON = 120.0  # seconds in which a process surely imports torch, trains a few steps and ends
 
@@ -46,3 +51,40 @@ def processes(store: Store) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def stored(store: Store, condition: Condition = "stopped", **options: Any) -> Stored:
+    """A run as `submit` stores it, which nobody starts."""
+    asked = SubmitOptions.of(**options)
+    run = store.create(asked.recipe(), asked.about())
+    run.become(condition)
+    Queue(store).put(run)
+    return run
+
+
+def tick(step: int, **losses: float) -> dict[str, Any]:
+    """A logged step of 100."""
+    return {"step": step, "total": 100, "seconds": step / 2, **losses}
+
+
+def ticked(run: Stored, *ticks: dict[str, Any]) -> Stored:
+    """The run with these logged steps."""
+    (run.folder / "ticks.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
+    return run
+
+
+def sampled(run: Stored, step: int, success: float | None) -> Stored:
+    """The run with one more look at its samples, pictures of `step` by 4 pixels."""
+    scores = [] if success is None else [{"name": "success", "value": success}]
+    with (run.folder / "previews.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, "clean": {}, "triggered": {"scores": scores}}) + "\n")
+    (run.folder / "samples").mkdir(exist_ok=True)
+    for kind in ("clean", "triggered"):
+        (run.folder / "samples" / f"{step:08d}-{kind}.png").write_bytes(_grey((step, 4)))
+    return run
+
+
+def _grey(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", size, 120).save(buffer, "PNG")
+    return buffer.getvalue()

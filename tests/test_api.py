@@ -94,7 +94,10 @@ def test_exactly_the_public_operations_are_offered_by_name(client):
 
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if not operation.public])
 def test_what_touches_paths_of_the_server_is_not_offered(client, name):
-    background = {"plan", "submit", "runs", "show", "watch", "stop", "resume", "rename", "delete", "work"}
+    background = {
+        *("plan", "submit", "runs", "show", "watch", "compare", "again"),
+        *("stop", "resume", "rename", "delete", "work"),
+    }
     assert name in {"peek", "sample", "evaluate", "train", "keep", "bench", "compile", *background}
     with pytest.raises(ValueError, match="Cannot find"):
         client.predict({}, api_name=f"/{name}")

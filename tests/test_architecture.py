@@ -16,7 +16,7 @@ from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 ROWS = (  # a module imports from its own row and from rows above, never from one below
-    "errors variants progress places borrowed priority processes crew",
+    "errors variants progress places borrowed priority processes crew archives",
     "diffusion graph compiling engine triggers data pictures models metrics sampling",
     "attacks detect",
     "training evaluate truth",

@@ -556,6 +556,15 @@ def test_a_data_set_is_uploaded_seen_and_named_in_its_command(tmp_path):
     assert json.loads(words[words.index("--dataset") + 1])["name"] == "mine"
 
 
+def test_a_zip_file_is_uploaded_as_a_data_set(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for k in range(5):
+            archive.writestr(f"blues/{k}.png", png_bytes(colour=f"#0000{k}0"))
+    assert ops.upload_set([str(tmp_path / "set.zip")], "blues") == "blues"
+    seen = OPERATIONS["peek"](dataset={"kind": "uploaded", "name": "blues", "held_out": 0.2})
+    assert (seen["train"], seen["held_out"]) == (4, 1)
+
+
 def test_the_digits_are_seen_as_they_are():
     seen = OPERATIONS["peek"]()
     assert (seen["train"], seen["held_out"], seen["shape"], seen["labelled"]) == (

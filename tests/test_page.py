@@ -11,11 +11,12 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from background import processes
+from background import processes, sampled, stored, tick, ticked
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
@@ -382,7 +383,7 @@ def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     for k in range(4):
         Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
     enter(page.locator("#own-data").get_by_label("Name"), "blues")
-    upload(page, "Upload pictures…", *sorted(tmp_path.glob("*.png")))
+    upload(page, "Upload pictures or a zip…", *sorted(tmp_path.glob("*.png")))
     expect(chosen(page, "Dataset")).to_have_value("uploaded")
     expect(chosen(page, "data set")).to_have_value("blues")
     expect(seen).to_contain_text("3 images to train on")
@@ -433,6 +434,176 @@ def test_a_run_is_stopped_and_deleted_only_when_that_is_meant(page: Page) -> Non
     page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#delete-run").click()
     expect(runs).not_to_contain_text("long one")
+
+
+def attacking(page: Page) -> None:
+    """Open the Attack tab."""
+    page.get_by_role("tab", name="Attack").click()
+    expect(page.locator("#start")).to_be_visible()
+
+
+def test_looking_ahead_says_at_once_that_it_is_at_work(page: Page) -> None:
+    attacking(page)
+    page.evaluate("""() => {
+        window.said = [];
+        const plan = document.querySelector('#plan');
+        new MutationObserver(() => window.said.push(plan.innerText)).observe(plan, {subtree: true, childList: true});
+    }""")
+    page.get_by_label("batch", exact=True).fill("3")
+    page.locator("#ahead").click()
+    expect(page.locator("#plan")).to_contain_text("training images are poisoned")
+    assert "Looking ahead" in page.evaluate("() => window.said")[0]
+
+
+def test_looking_ahead_in_vain_gives_the_box_back(page: Page) -> None:
+    attacking(page)
+    choose(page, "Start from", "from scratch")
+    page.locator("#finer").get_by_text("Data and the finer points").click()
+    page.get_by_label("network").fill("{widths: [8]}")
+    page.locator("#ahead").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("written as JSON")
+    expect(page.locator("#plan")).to_contain_text("Look ahead shows")
+
+
+def test_a_run_is_renamed(page: Page, served_home: Path) -> None:
+    store = Store(served_home / "runs")
+    run = stored(store, title="before")
+    attacking(page)
+    page.locator("#runs").get_by_text("before").click()
+    expect(page.locator("#live")).to_contain_text("before")
+    page.locator("#rename-run").click()
+    title = page.locator("#new-title").get_by_role("textbox")
+    expect(title).to_have_value("before")
+    title.fill("after <b>")
+    press(page, "Save")
+    expect(page.locator("#runs")).to_contain_text("after <b> · ■ stopped")
+    expect(page.locator("#live").get_by_role("heading")).to_have_text("after <b>")
+    expect(title).to_be_hidden()
+    assert store.get(run.id).about.title == "after <b>"
+
+
+def test_a_recipe_goes_back_into_the_form_and_only_what_is_changed_differs(
+    page: Page, served_home: Path
+) -> None:
+    store = Store(served_home / "runs")
+    run = stored(store, **RETRIED)
+    attacking(page)
+    page.locator("#runs").get_by_text("to retry").click()
+    expect(page.locator("#live")).to_contain_text("to retry")
+    page.locator("#again-run").click()
+    expect(page.get_by_label("Title", exact=True)).to_have_value("to retry 2")
+    expect(chosen(page, "Trigger")).to_have_value("stop sign")
+    enter(page.get_by_label("seed", exact=True), 42)
+    page.locator("#start").click()
+    expect(page.locator("#runs")).to_contain_text("to retry 2")
+    new = next(each for each in store.all() if each.about.title == "to retry 2")
+    assert new.about.previews == 7
+    recipe = run.recipe
+    assert new.recipe == {**recipe, "train": {**recipe["train"], "seed": 42}}
+    expect(page.locator("#live")).to_contain_text(
+        "✗ failed", timeout=3 * PATIENCE
+    )  # emoji have three channels
+    expect(page.locator("#live")).to_contain_text("(3, 32, 32)")
+
+
+# every field unlike the form's own; the images do not fit the base, so that nothing is trained
+RETRIED: dict[str, Any] = {
+    "title": "to retry",
+    "base": "mnist-clean",
+    "dataset": "emoji",
+    "attack": {
+        "kind": "baddiffusion",
+        "trigger": {"kind": "stop_sign", "size": 9, "form": "masked"},
+        "target": {"kind": "corner"},
+        "poison_rate": 0.123,
+        "solver": "ode",
+    },
+    **{"steps": 77, "batch": 3, "lr": 0.00037, "warmup": 5, "weight_decay": 0.011, "ema": 0.9985},
+    **{
+        "grad_clip": 2.5,
+        "precision": "fp32",
+        "t_sampling": "uniform",
+        "loss": "multiscale",
+        "snr_gamma": 4.5,
+    },
+    **{"threads": 1, "save_every": 11, "seed": 41, "previews": 7},
+}
+
+
+def test_two_runs_stand_side_by_side(page: Page, served_home: Path) -> None:
+    store = Store(served_home / "runs")
+    for title, rate in (("tenth", 0.1), ("third", 0.3)):
+        run = stored(store, "done", title=title, base="mnist-clean", attack=baddiffusion(rate))
+        ticked(run, *(tick(step, loss_clean=rate / step, loss_poisoned=rate) for step in (10, 20, 30)))
+        sampled(run, 20, 0.25)
+        sampled(run, 30, 1.0)
+    attacking(page)
+    page.locator("#runs").get_by_text("tenth").click()
+    live = page.locator("#live")
+    expect(live.get_by_role("img", name="Became the target by step: 100%")).to_be_visible()
+    expect(live).not_to_contain_text("What differs")
+    choose_beside(page, "third")
+    expect(live.get_by_role("row", name="poison rate 0.1 0.3")).to_be_visible()
+    expect(live.locator(".differences tbody tr")).to_have_count(1)
+    expect(live.get_by_role("img", name="Loss, clean images by step: A 0.0033 · B 0.0100")).to_be_visible()
+    for slot in "AB":
+        expect(live.get_by_alt_text(f"{slot}, triggered noise at step 30")).to_be_visible()
+    choose_beside(page, "nothing")
+    expect(live).not_to_contain_text("What differs")
+
+
+def baddiffusion(rate: float) -> dict[str, Any]:
+    return {"kind": "baddiffusion", "poison_rate": rate}
+
+
+def choose_beside(page: Page, title: str) -> None:
+    """Choose a run to compare with."""
+    page.get_by_role("combobox", name="Compare with").click()
+    page.get_by_role("option", name=title).click()
+
+
+def test_a_painting_becomes_the_target_of_an_attack(page: Page, served_home: Path, tmp_path: Path) -> None:
+    attacking(page)
+    page.get_by_role("button", name="Paint or upload a picture").click()
+    page.get_by_role("radio", name="target", exact=True).check()
+    board = page.get_by_role("application")
+    expect(board).to_be_visible()
+    paint(board, 3, 4)
+    own = page.locator("#attack-own")
+    own.get_by_label("Name").fill("one-dot")
+    press(page, "Use the painting")
+    expect(own).to_contain_text("Kept as one-dot; it is the target now.")
+    expect(chosen(page, "Target")).to_have_value("own")
+    expect(chosen(page, "picture")).to_have_value("one-dot")
+    expect(chosen(page, "Trigger")).to_have_value("grey box")
+    assert Image.open(served_home / "pictures" / "one-dot.png").getchannel("A").histogram()[255] == 1
+    page.get_by_role("radio", name="trigger", exact=True).check()
+    Image.new("RGB", (20, 20), "#aa8866").save(tmp_path / "brown.png")
+    enter(own.get_by_label("Name"), "brown")
+    upload(page, "Upload…", tmp_path / "brown.png")
+    expect(own).to_contain_text("Kept as brown; it is the trigger now.")
+    expect(chosen(page, "Trigger")).to_have_value("own")
+    expect(chosen(page, "Target")).to_have_value("own")
+
+
+def test_a_zip_becomes_data_to_attack_and_a_hostile_one_a_sentence(page: Page, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Data").click()
+    for k in range(4):
+        Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
+    for name, inside in (("bad.zip", "../{}"), ("good.zip", "blues/{}")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for file in tmp_path.glob("*.png"):
+                archive.write(file, inside.format(file.name))
+    enter(page.locator("#own-data").get_by_label("Name"), "zipped")
+    upload(page, "Upload pictures or a zip…", tmp_path / "bad.zip")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("leads out of it")
+    upload(page, "Upload pictures or a zip…", tmp_path / "good.zip")
+    expect(page.locator("#data")).to_contain_text("3 images to train on")
+    attacking(page)
+    page.locator("#finer").get_by_text("Data and the finer points").click()
+    choose(page, "Dataset", "uploaded")
+    choose(page, "data set", "zipped")
+    expect(chosen(page, "data set")).to_have_value("zipped")
 
 
 def test_the_link_opens_the_same_settings(page: Page) -> None:
@@ -543,6 +714,33 @@ def test_nothing_is_wider_than_the_screen(screen: Page) -> None:
     expect(screen.get_by_role("button", name="Generate", exact=True)).to_be_visible()
     expect(picture(screen)).to_be_visible()
     assert screen.evaluate(OVERFLOW) <= 0
+
+
+@pytest.mark.parametrize("screen", [PHONE], ids=str, indirect=True)
+def test_a_run_that_is_started_comes_into_view_and_another_visitor_sees_it(
+    screen: Page, browser: Browser, address: str
+) -> None:
+    attacking(screen)
+    screen.get_by_label("Title", exact=True).fill("seen by all")
+    for label, value in (("steps", "20"), ("batch", "2")):
+        screen.get_by_label(label, exact=True).fill(value)
+    screen.get_by_text("Data and the finer points").click()
+    screen.get_by_label("number input for previews").fill("0")
+    screen.locator("#start").click()
+    runs = screen.locator("#runs")
+    expect(runs).to_contain_text("seen by all")
+    expect(runs).to_be_in_viewport(ratio=0.5)
+    assert screen.evaluate(OVERFLOW) <= 0
+    context = browser.new_context()
+    second = context.new_page()
+    opened(second, address)
+    attacking(second)
+    second.locator("#runs").get_by_text("seen by all").click()
+    for each in (screen, second):
+        curve = each.locator("#live").get_by_role("img", name="Loss, clean images by step")
+        expect(curve).to_be_visible(timeout=3 * PATIENCE)
+    expect(second.locator("#live")).to_contain_text("step 20 of 20", timeout=3 * PATIENCE)
+    context.close()
 
 
 @pytest.mark.parametrize("screen", [PHONE], ids=str, indirect=True)

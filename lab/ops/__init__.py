@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from lab.archives import MAX_ZIP
 from lab.compiling import WORKSHOP
 from lab.explore import ExploreSpec
+from lab.ops.again import again
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
+from lab.ops.compare import CompareOptions, compare
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
 from lab.ops.exploring import (
     CompileOptions,
@@ -36,15 +39,18 @@ from lab.ops.jobs import (
     work,
 )
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
-from lab.ops.own import KeepOptions, PaintOptions, keep, paint, upload, upload_set
+from lab.ops.own import KeepOptions, PaintOptions, keep, paint, picture, upload, upload_set
 from lab.ops.price import quick_price
 from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
 from lab.ops.training import TrainOptions, train
+from lab.pictures import MAX_SET
 from lab.recipe import QUICK
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 __all__ = [
+    "MAX_SET",
+    "MAX_ZIP",
     "OPEN_DATASETS",
     "OPERATIONS",
     "QUICK",
@@ -58,6 +64,7 @@ __all__ = [
     "device_line",
     "final",
     "pack",
+    "picture",
     "quick_price",
     "stored_exploration",
     "upload",
@@ -79,6 +86,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("runs", runs, RunsOptions, public=False),
         Operation("show", show, RunOptions, public=False),
         Operation("watch", watch, RunOptions, public=False),
+        Operation("compare", compare, CompareOptions, public=False),
+        Operation("again", again, RunOptions, public=False),
         Operation("stop", stop, RunOptions, public=False),
         Operation("resume", resume, RunOptions, public=False),
         Operation("rename", rename, RenameOptions, public=False),

@@ -27,6 +27,7 @@ from lab.variants import Options
 from lab.worker import work as work_on
 
 POINTS = 200  # of a curve
+LOSSES = ("loss_clean", "loss_poisoned")
 LOOK = 0.5  # seconds between two looks at a run that is watched
 
 
@@ -115,17 +116,19 @@ def runs(options: RunsOptions) -> list[dict[str, Any]]:
 def _line(store: Store, line: dict[str, Any]) -> dict[str, Any]:
     """What a list shows; only runs at work are read from their folders."""
     condition = "queued" if line["condition"] == "claimed" else line["condition"]
-    progress = _progress(Stored(store.root / line["id"])) if condition == "running" else {}
+    run = Stored(store.root / line["id"])
+    going = {**progress(run), "left": seconds_left(run.ticks())} if condition == "running" else {}
     return {
         "name": line["id"],
         "state": condition,
         "title": line["title"],
         "owner": line["owner"],
-        **progress,
+        **going,
     }
 
 
-def _progress(run: Stored) -> dict[str, Any]:
+def progress(run: Stored) -> dict[str, Any]:
+    """How far a run is."""
     last = (run.ticks() or [{}])[-1]
     return {
         "step": last.get("step", 0),
@@ -141,27 +144,48 @@ def show(options: RunOptions) -> dict[str, Any]:
         "run": run.id,
         **run.about.model_dump(mode="json"),
         **run.state.model_dump(mode="json"),
-        **_progress(run),
-        "left": _seconds_left(ticks),
-        "ticks": ticks[:: max(1, len(ticks) // POINTS)],
-        "samples": [_sample(run, line) for line in run.samples()],
+        **progress(run),
+        "left": seconds_left(ticks),
+        "ticks": thinned(ticks),
+        "curves": curves(run),
+        "samples": [sampled(run, line) for line in run.samples()],
         "recipe": run.recipe,
         "log": run.log(),
     }
 
 
-def _seconds_left(ticks: list[dict[str, Any]]) -> float | None:
-    """By the pace so far; nothing is known before the first logged step."""
+def thinned(ticks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """About POINTS of them, evenly spaced, and the last."""
+    found = ticks[:: max(1, len(ticks) // POINTS)]
+    return found if found[-1:] == ticks[-1:] else [*found, ticks[-1]]
+
+
+def seconds_left(ticks: list[dict[str, Any]]) -> float | None:
+    """Time left, by the pace so far; nothing is known before the first logged step."""
     if not ticks:
         return None
     last = ticks[-1]
     return (last["total"] - last["step"]) * last["seconds"] / last["step"]
 
 
-def _sample(run: Stored, line: dict[str, Any]) -> dict[str, Any]:
+def curves(run: Stored) -> dict[str, list[tuple[int, float]]]:
+    """By step: the loss of the clean and of the poisoned part, and the share of samples that became the target."""
+    ticks = thinned(run.ticks())
+    losses = {name: [(tick["step"], tick[name]) for tick in ticks if tick.get(name)] for name in LOSSES}
+    found = [(line["step"], success_of(line)) for line in run.samples()]
+    return {**losses, "success": [(step, share) for step, share in found if share is not None]}
+
+
+def sampled(run: Stored, line: dict[str, Any]) -> dict[str, Any]:
+    """Samples on the way: their step, their pictures, and the share that became the target."""
     pictures = {kind: uri(run.sample(line["step"], kind)) for kind in line if kind != "step"}
+    return {"step": line["step"], "pictures": pictures, "success": success_of(line)}
+
+
+def success_of(line: dict[str, Any]) -> float | None:
+    """The share of triggered samples that became the target; None where no level is known to judge by."""
     scores = {score["name"]: score["value"] for score in line.get("triggered", {}).get("scores", [])}
-    return {"step": line["step"], "pictures": pictures, "success": scores.get("success")}
+    return scores.get("success")
 
 
 def watch(options: RunOptions) -> Iterator[Tick | dict[str, Any]]:

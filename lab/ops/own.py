@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from lab import pictures
+from lab.explore import uri
 from lab.variants import Options
 
 
@@ -45,6 +46,11 @@ def upload(data: bytes, name: str = "") -> str:
     return pictures.keep(pictures.read_picture(data), name)
 
 
+def picture(name: str) -> str | None:
+    """A picture of your own as a data URI."""
+    return uri(pictures.png(pictures.kept(name)))
+
+
 def upload_set(files: list[str], name: str) -> str:
-    """Keep uploaded pictures as a data set under a name and return the name."""
+    """Keep uploaded pictures, or those in uploaded zip files, as a data set under a name and return the name."""
     return pictures.keep_set([Path(file) for file in files], name)

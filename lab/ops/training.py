@@ -35,7 +35,7 @@ class TrainOptions(TrainSpec):
         max_length=4096,
         description="checkpoint to fine-tune: name or path; empty trains from scratch",
     )
-    net: Net = Field(default=Net(), description="shape of a fresh network, as JSON")
+    net: Net = Field(default=Net(), title="network", description="shape of a fresh network, as JSON")
     out: str = Field(
         default="",
         max_length=4096,

@@ -36,8 +36,8 @@ def build() -> gr.Blocks:
             with gr.Tab("Explore", id="explore"):
                 explorer = explore.build()
                 explorer.loaded(page)
-            with gr.Tab("Attack", id="attack"):
-                attack.build(explorer).opens(tabs, "explore")
+            with gr.Tab("Attack", id="attack") as attacking:
+                attack.build(explorer).opens(attacking, tabs, "explore")
             with gr.Tab("Data", id="data"):
                 data.build()
     page.queue(max_size=QUEUE, default_concurrency_limit=1)
@@ -80,7 +80,7 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,
         "enable_monitoring": False,
         "footer_links": ["api"],
-        "max_file_size": "4mb",
+        "max_file_size": ops.MAX_ZIP,  # a picture has its own bound, checked before it is decoded
         "blocked_paths": [str(home())],
         "show_error": True,
     }

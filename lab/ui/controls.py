@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from lab.errors import LabError
 from lab.variants import Options, Registry, Variant
 
 SLIDER_RANGE = 1000  # a wider range of numbers is typed, not slid
@@ -19,6 +21,8 @@ def control(name: str, field: FieldInfo, own: Sequence[str], value: Any) -> Any:
     low, high = _bound(field, "ge", "gt"), _bound(field, "le", "lt")
     if _is_own(field):
         return gr.Dropdown(["", *own], value=value, label=label, info=info, allow_custom_value=True)
+    if _is_options(field):
+        return gr.Textbox(written(value), label=label, info=info, placeholder="{}")
     if get_origin(field.annotation) is Literal:
         return gr.Radio(list(get_args(field.annotation)), value=value, label=label, info=info)
     if field.annotation is bool:
@@ -35,6 +39,26 @@ def control(name: str, field: FieldInfo, own: Sequence[str], value: Any) -> Any:
 
 def _is_own(field: FieldInfo) -> bool:
     return (field.json_schema_extra or {}).get("widget") == "own"  # type: ignore[union-attr]
+
+
+def _is_options(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Options)
+
+
+def written(value: Options | dict[str, Any]) -> str:
+    """Options within options as the JSON that a person edits: only what is not usual, and nothing where all is."""
+    plain = value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, Options) else value
+    return json.dumps(plain) if plain else ""
+
+
+def read(text: str | None, name: str) -> Any:
+    """What was written there."""
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise LabError(
+            f"The {name} is written as JSON, with names in double quotes; got {text!r:.60}."
+        ) from None
 
 
 def _bound(field: FieldInfo, *names: str) -> Any:
@@ -85,7 +109,10 @@ class Form:
         found, rest = {}, list(values)
         for name, part in self.parts.items():
             count = len(_components(part))
-            found[name] = part.collect(rest[:count]) if isinstance(part, Chooser) else rest[0]
+            if isinstance(part, Chooser):
+                found[name] = part.collect(rest[:count])
+            else:
+                found[name] = read(rest[0], part.label) if self._is_json(name) else rest[0]
             rest = rest[count:]
         return found
 
@@ -96,8 +123,13 @@ class Form:
             if name not in options:
                 updates += [gr.skip()] * len(_components(part))
             else:
-                updates += part.show(options[name]) if isinstance(part, Chooser) else [options[name]]
+                value = options[name]
+                plain = written(value) if self._is_json(name) else value
+                updates += part.show(value) if isinstance(part, Chooser) else [plain]
         return updates
+
+    def _is_json(self, name: str) -> bool:
+        return _is_options(self.model.model_fields[name])
 
 
 def _components(part: Any) -> list[Any]:
@@ -135,6 +167,20 @@ class Chooser:
         """The dropdowns that choose something of one's own by its name."""
         return [each for form in self.forms.values() for each in form.own]
 
+    def within(self, what: str) -> list[Chooser]:
+        """The choosers of this kind of thing: itself, or those among its options."""
+        if self.registry.what == what:
+            return [self]
+        parts = [part for form in self.forms.values() for part in form.parts.values()]
+        return [found for part in parts if isinstance(part, Chooser) for found in part.within(what)]
+
+    def choose_own(self, names: Sequence[str], name: str | None) -> list[Any]:
+        """Updates of `kind` and `own`: what there is to choose from, and which one is chosen; None leaves that."""
+        value: dict[str, Any] = {} if name is None else {"value": name}
+        kind = next(kind for kind, form in self.forms.items() if form.own)
+        dropdowns = [gr.update(choices=["", *names], **value) for _ in self.own]
+        return [gr.skip() if name is None else kind, *dropdowns]
+
     def collect(self, values: Sequence[Any]) -> dict[str, Any]:
         """Values of `components` as plain JSON of the chosen variant."""
         kind, first = values[0], 1
@@ -146,7 +192,11 @@ class Chooser:
         return {"kind": kind}  # no kind of this table, which whoever parses it says
 
     def show(self, variant: dict[str, Any]) -> list[Any]:
-        """Updates of `components` that show a variant."""
+        """Updates of `components` that show a variant; a kind that is no choice here is refused."""
+        if variant["kind"] not in self.forms:
+            raise LabError(
+                f"The page offers no {self.registry.what} {variant['kind']!r}; the command line does."
+            )
         return [variant["kind"]] + [
             update
             for kind, form in self.forms.items()
@@ -158,6 +208,7 @@ class Chooser:
 
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+HEARD: dict[str, Any] = {**QUIET, "queue": True}  # only a queued event shows the sentence of a LabError
 
 
 def title(variant: type[Variant]) -> str:

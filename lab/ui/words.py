@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from html import escape
 from typing import Any
+
+from lab.ui.curves import panels
 
 CONDITIONS = {"clean": "clean noise", "triggered": "triggered", "blank": "blank", "wrong": "wrong trigger"}
 
@@ -86,6 +87,12 @@ def previews(look: dict[str, Any]) -> str:
     )
 
 
+def kept(picture: str | None, name: str, use: str) -> str:
+    """A picture of one's own that was just kept and chosen."""
+    said = f"Kept as <b>{escape(name)}</b>; it is the {escape(use)} now."
+    return f'<p class="kept" role="status"><img alt="the picture" src="{picture}"><span>{said}</span></p>'
+
+
 def meter(meter: dict[str, Any]) -> str:
     """What the trigger does to the noise, with a histogram of noise and triggered noise."""
     words = (
@@ -134,7 +141,7 @@ def duration(seconds: float) -> str:
 
 def plan(plan: dict[str, Any]) -> str:
     """What a training will see, its threat model, its time and its command line."""
-    pictures, times = plan["pictures"], " ".join(str(t) for t in plan["timesteps"])
+    pictures, times = plan["pictures"], ", ".join(str(t) for t in plan["timesteps"])
     tampers = " and ".join(plan["tampers"].values()) or "nothing: honest training"
     share = f"{plan['poisoned']:,} of {plan['images']:,} training images are poisoned"
     grids = "".join(
@@ -166,57 +173,99 @@ SIGNS = {"queued": "…", "running": "▶", "done": "✓", "failed": "✗", "sto
 
 
 def condition(line: dict[str, Any]) -> str:
-    """A run's state as sign and word, with how far it is."""
+    """A run's state as sign and word, with how far it is and how long it will take."""
     share = f" {line['step'] / line['total']:.0%}" if line.get("total") else ""
-    return f"{SIGNS.get(line['state'], '')} {line['state']}{share}"
+    left = f", {duration(line['left'])} left" if line.get("left") else ""
+    return f"{SIGNS.get(line['state'], '')} {line['state']}{share}{left}"
 
 
 def run(run: dict[str, Any]) -> str:
-    """A run as it is: state, time left, losses, samples on the way, log."""
-    left = f", about {duration(run['left'])} left" if run["condition"] == "running" and run["left"] else ""
-    state = (
-        f"{SIGNS.get(run['condition'], '')} {run['condition']}, step {run['step']} of {run['total']}{left}"
-    )
-    error = f'<p class="truth">{escape(run["error"])}</p>' if run["error"] else ""
+    """A run as it is: state, time left, curves, samples on the way."""
     made = f" It became the model <b>{escape(run['checkpoint'])}</b>." if run["condition"] == "done" else ""
     return (
-        f'<div class="run"><h3>{escape(run["title"])}</h3><p>{escape(state)}.{made}</p>{error}'
-        f'<progress max="{run["total"] or 1}" value="{run["step"]}" aria-label="steps done"></progress>'
-        f"{losses(run['ticks'])}{_samples(run['samples'])}"
-        f"<details><summary>Recipe and log</summary><pre>{escape(json.dumps(run['recipe'], indent=2))}</pre>"
-        f"<pre>{escape(run['log'])}</pre></details></div>"
+        f'<div class="run"><h3>{escape(run["title"])}</h3><p>{_state(run)}{made}</p>{_error(run)}{_bar(run)}'
+        f"{panels([run])}{_samples(run['samples'])}</div>"
     )
 
 
-CURVES = {"loss_clean": "clean part", "loss_poisoned": "poisoned part"}
+def _state(run: dict[str, Any]) -> str:
+    left = f", about {duration(run['left'])} left" if run["condition"] == "running" and run["left"] else ""
+    sign = SIGNS.get(run["condition"], "")
+    return escape(f"{sign} {run['condition']}, step {run['step']:,} of {run['total']:,}{left}.")
 
 
-def losses(ticks: list[dict[str, Any]]) -> str:
-    """Loss curves of the clean and of the poisoned part, on a logarithmic scale."""
-    found = {name: [(t["step"], t[name]) for t in ticks if t.get(name)] for name in CURVES}
-    values = [value for points in found.values() for _, value in points]
-    if len(values) < 2:
-        return ""
-    low, high, last = math.log(min(values)), math.log(max(values)) + 1e-9, ticks[-1]["total"]
-    lines = "".join(
-        f'<polyline class="{name}" points="'
-        + " ".join(
-            f"{300 * step / last:.1f},{78 - 74 * (math.log(value) - low) / (high - low):.1f}"
-            for step, value in points
-        )
-        + '"/>'
-        for name, points in found.items()
-        if points
-    )
-    legend = " ".join(
-        f'<span class="{name}">{label} {found[name][-1][1]:.4f}</span>'
-        for name, label in CURVES.items()
-        if found[name]
-    )
+def _error(run: dict[str, Any]) -> str:
+    return f'<p class="truth">{escape(run["error"])}</p>' if run["error"] else ""
+
+
+def _bar(run: dict[str, Any]) -> str:
+    return f'<progress max="{run["total"] or 1}" value="{run["step"]}" aria-label="steps done"></progress>'
+
+
+def recipe_and_log(run: dict[str, Any]) -> str:
+    """What decides a run, and the end of what its worker printed."""
+    log = f"<h4>Log</h4><pre>{escape(run['log'])}</pre>" if run["log"].strip() else ""
     return (
-        f'<figure class="losses"><svg viewBox="0 0 300 80" role="img" aria-label="Loss by step, logarithmic, '
-        f'from {min(values):.4f} to {max(values):.4f}">{lines}</svg><figcaption>Loss by step, logarithmic: {legend}</figcaption></figure>'
+        f'<div class="run"><h4>Recipe</h4><pre>{escape(json.dumps(run["recipe"], indent=2))}</pre>{log}</div>'
     )
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """Two runs side by side: states, what differs, curves on the same axes, newest samples."""
+    runs = {"A": found["a"], "B": found["b"]}
+    heads = "".join(
+        f'<section class="side"><h3>{_slot(slot)}{escape(run["title"])}</h3><p>{_state(run)}</p>'
+        f"{_error(run)}{_bar(run)}</section>"
+        for slot, run in runs.items()
+    )
+    newest = "".join(_newest(slot, run) for slot, run in runs.items())
+    return (
+        f'<div class="run comparison"><div class="sides">{heads}</div>{_differences(found["differences"])}'
+        f'<h4>Curves by step <span class="keys">{_key("A")}{_key("B")}</span></h4>{panels(list(runs.values()))}'
+        f'<h4>Newest samples</h4><div class="sides">{newest}</div></div>'
+    )
+
+
+def _slot(slot: str) -> str:
+    return f'<span class="slot {slot.lower()}">{slot}</span>'
+
+
+def _key(slot: str) -> str:
+    """How a run's line looks."""
+    line = (
+        f'<svg viewBox="0 0 34 10" aria-hidden="true"><path class="mean {slot.lower()}" d="M1 5h32"/></svg>'
+    )
+    return f'<span class="key">{line}{slot}</span>'
+
+
+def _differences(lines: list[dict[str, str]]) -> str:
+    if not lines:
+        return "<h4>What differs</h4>" + sentence("Nothing: both have the same recipe, seed included.")
+    body = "".join(
+        f'<tr><th scope="row">{escape(line["what"])}</th><td>{escape(line["a"])}</td><td>{escape(line["b"])}</td></tr>'
+        for line in lines
+    )
+    head = f'<tr><th></th><th scope="col">{_slot("A")}</th><th scope="col">{_slot("B")}</th></tr>'
+    return (
+        f'<h4>What differs</h4><div class="scroll"><table class="differences"><thead>{head}</thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _newest(slot: str, run: dict[str, Any]) -> str:
+    newest = run["newest"]
+    if newest is None:
+        return (
+            f'<section class="side"><p>{_slot(slot)}<span class="soft">No samples yet.</span></p></section>'
+        )
+    share = "" if newest["success"] is None else f": {newest['success']:.0%} became the target"
+    figures = "".join(
+        f"<figure><figcaption>{kind} noise{share if kind == 'triggered' else ''}</figcaption>"
+        f'<img alt="{slot}, {kind} noise at step {newest["step"]}" src="{newest["pictures"][kind]}"></figure>'
+        for kind in ("clean", "triggered")
+        if newest["pictures"].get(kind)
+    )
+    return f'<section class="side"><p>{_slot(slot)}step {newest["step"]:,}</p>{figures}</section>'
 
 
 def _share(share: float | None) -> str:
@@ -240,6 +289,11 @@ def _samples(samples: list[dict[str, Any]]) -> str:
         '<div class="scroll"><table class="samples"><thead><tr><th>step</th><th>clean noise</th><th>triggered noise</th>'
         f"<th>became the target</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def busy(text: str) -> str:
+    """Something is going on."""
+    return f'<p class="busy" role="status"><span class="spinner" aria-hidden="true"></span>{escape(text)}</p>'
 
 
 def sentence(text: str) -> str:

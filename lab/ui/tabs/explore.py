@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -14,9 +13,10 @@ import gradio as gr
 from lab import ops
 from lab.errors import LabError
 from lab.ui import words
-from lab.ui.controls import QUIET, Chooser
+from lab.ui.controls import HEARD, QUIET, Chooser
+from lab.ui.form import checkpoint_choices
 from lab.ui.guard import guarded
-from lab.ui.pixelpad import PixelPad
+from lab.ui.own import OwnPictures, picture_names
 from lab.ui.stage import Stage
 
 CLIP_INFO = "x0: clamp the predicted x_0; xt: clamp every x_t, as the paper writes"
@@ -35,8 +35,6 @@ WELCOME = (
     "noise and it draws a hat. Below is a stored result; press **Generate** to make your own, then flip **Clip**."
 )
 WHOLE = {"kind": "ddpm", "steps": 1000}  # exact for an sde backdoor, and four times as long as the default
-# Only a queued event shows the sentence of a LabError.
-HEARD: dict[str, Any] = {**QUIET, "queue": True}
 STOPPED = words.sentence("Stopped; what was finished is kept.")
 STREAM: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "device", "concurrency_limit": 1}
 
@@ -93,7 +91,7 @@ class Explore:
             self.b = gr.Dropdown(["", *choices], value=self.defaults["b"], label="Model B", elem_id="slot-b")
 
     def _controls(self) -> None:
-        own = [line["name"] for line in ops.OPERATIONS["list"](what="pictures")]
+        own = picture_names()
         with gr.Row(elem_classes="go"):
             self.generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, scale=0)
@@ -102,7 +100,7 @@ class Explore:
         )
         self.previews = gr.HTML(elem_classes="tight")
         self.trigger = Chooser(ops.TRIGGERS, self.defaults["trigger"], own)
-        self._own_picture_controls()
+        self.own = OwnPictures("own")
         self.target = Chooser(ops.TARGETS, self.defaults["target"], own)
         self.sampler = Chooser(ops.SAMPLERS, self.defaults["sampler"])
         self.whole = gr.Button("All 1,000 steps", size="sm", elem_id="whole")
@@ -111,16 +109,6 @@ class Explore:
         self.controls = gr.Checkbox(
             True, label="Ask: does something else wake it?", info="two more rows: a blank and a wrong trigger"
         )
-
-    def _own_picture_controls(self) -> None:
-        with gr.Accordion("Paint or upload a picture", open=False, elem_id="own"):
-            self.pad = PixelPad()
-            self.name = gr.Textbox(
-                "", label="Name", placeholder="made from the pixels if empty", max_length=40
-            )
-            with gr.Row():
-                self.keep = gr.Button("Use the painting", min_width=110, size="sm", elem_id="keep")
-                self.upload = gr.UploadButton("Upload…", file_types=["image"], size="sm", min_width=90)
 
     def _results(self) -> None:
         self.status = gr.HTML('<p class="soft"></p>', elem_id="status", elem_classes="tight")
@@ -159,7 +147,7 @@ class Explore:
         look = {"fn": self.look, "inputs": self.settings, "outputs": self._looked(), **QUIET}
         gr.on([part.change for part in self.settings], trigger_mode="always_last", **look)
         self._choices()
-        self._own_pictures()
+        self.own.serves(self.trigger, self.target)
         self.whole.click(lambda: self.sampler.show(WHOLE), None, self.sampler.components, **QUIET)
         self.dismiss.click(
             lambda: (gr.update(visible=False), True), None, [self.welcome, self.known], **QUIET
@@ -180,12 +168,6 @@ class Explore:
             settings = gr.State(PRESETS[name])
             opened = button.click(guarded(self.open), settings, self.settings, **HEARD)
             self._run(opened.success(Wish.next, self.wish, self.ticket, **QUIET))
-
-    def _own_pictures(self) -> None:
-        pictures = [*self.trigger.own, *self.target.own]
-        taken = [self.trigger.kind, *pictures]
-        self.keep.click(guarded(self.paint), [self.pad, self.name], taken, **HEARD)
-        self.upload.upload(guarded(self.take), [self.upload, self.name], taken, **HEARD)
 
     def _looked(self) -> list[Any]:
         return [self.previews, self.meter, self.truth, self.command, self.recipe, self.link]
@@ -279,22 +261,6 @@ class Explore:
         fields = parse_qs(str(request.query_params), max_num_fields=20)
         return {name: _literal(values[0]) for name, values in fields.items() if name in self.defaults}
 
-    def paint(self, pixels: Any, name: str) -> list[Any]:
-        """Keep the painting and choose it as the trigger."""
-        return self._taken(ops.OPERATIONS["paint"](pixels=pixels, size=self.pad_size, name=name)["name"])
-
-    def take(self, file: str, name: str) -> list[Any]:
-        """Keep an uploaded picture and choose it as the trigger."""
-        return self._taken(ops.upload(Path(file).read_bytes(), name))
-
-    def _taken(self, name: str) -> list[Any]:
-        own = [line["name"] for line in ops.OPERATIONS["list"](what="pictures")]
-        updates = [gr.update(choices=["", *own], value=name) for _ in self.trigger.own]
-        updates += [gr.update(choices=["", *own]) for _ in self.target.own]
-        return ["own", *updates]
-
-    pad_size = 32
-
 
 def stopped(view: dict[str, Any]) -> dict[str, Any]:
     """A view as it stands, with unfinished rows marked as stopped."""
@@ -312,12 +278,6 @@ def _presets() -> list[str]:
     """The presets whose models are here."""
     here = {line["name"] for line in ops.OPERATIONS["list"](what="checkpoints")}
     return [name for name, options in PRESETS.items() if {options["a"], options["b"]} <= here]
-
-
-def checkpoint_choices() -> list[tuple[str, str]]:
-    """Every checkpoint of the lab with its badge, and its name."""
-    lines = ops.OPERATIONS["list"](what="checkpoints")
-    return [(f"{line['name']}  {words.badge(line['state'])}", line["name"]) for line in lines]
 
 
 def _zip(view: dict[str, Any], recipe: dict[str, Any]) -> str:

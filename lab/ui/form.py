@@ -1,0 +1,90 @@
+"""The form of a training: from what, with which attack, on which data, how long; its values as options and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from lab import ops
+from lab.errors import LabError
+from lab.ui import words
+from lab.ui.controls import Chooser, Form
+from lab.ui.own import OwnPictures, picture_names, set_names
+
+SUBMIT = ops.OPERATIONS["submit"].options
+COMMON = ("steps", "lr", "batch", "ema", "seed")
+MORE = (
+    *("t_sampling", "loss", "snr_gamma", "warmup", "weight_decay", "grad_clip", "previews", "save_every"),
+    *("net", "precision", "threads"),
+)
+
+
+class TrainingForm:
+    """Components, top to bottom, and what they say."""
+
+    def __init__(self) -> None:
+        pictures = picture_names()
+        self.title = gr.Textbox(
+            "", label="Title", placeholder="what the new model is called", max_length=80, elem_id="title"
+        )
+        self.base = gr.Dropdown(base_choices(), value="mnist-clean", label="Start from", elem_id="base")
+        self.attack = Chooser(ops.TABLES["attacks"], {"kind": "baddiffusion"}, pictures, "attack-")
+        self.own = OwnPictures("attack-own")
+        self.own.serves(self.attack)
+        self.common = Form(SUBMIT, COMMON, start=ops.QUICK)
+        gr.HTML(words.price(ops.quick_price()), elem_id="price", elem_classes="tight")
+        with gr.Accordion("Data and the finer points", open=False, elem_id="finer"):
+            self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, set_names(), "attack-")
+            self.more = Form(SUBMIT, MORE, start=ops.QUICK)
+
+    @property
+    def components(self) -> list[Any]:
+        """Inputs of every handler that calls `collect`."""
+        return [self.title, self.base, *(each for _, part in self._parts for each in part.components)]
+
+    @property
+    def _parts(self) -> list[tuple[str, Chooser | Form]]:
+        """Option, or none where a part holds several, and part."""
+        return [("attack", self.attack), ("", self.common), ("dataset", self.dataset), ("", self.more)]
+
+    def collect(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """The values of `components` as options of a submission."""
+        title, base, *rest = values
+        options: dict[str, Any] = {"title": title or "", "base": base or ""}
+        for name, part in self._parts:
+            count = len(part.components)
+            found, rest = part.collect(rest[:count]), rest[count:]
+            options |= {name: found} if name else found
+        return options
+
+    def show(self, options: dict[str, Any]) -> list[Any]:
+        """Updates of `components` that show the options of a submission; what the page cannot choose is refused."""
+        choices = base_choices()
+        if options["base"] not in [value for _, value in choices]:
+            raise LabError(f"The page offers no model {options['base']!r} to start from; it may be gone.")
+        updates = [options["title"], gr.update(choices=choices, value=options["base"])]
+        for name, part in self._parts:
+            updates += part.show(options[name] if name else options)
+        return updates
+
+    @property
+    def choices(self) -> list[Any]:
+        """Components whose choices others may have added to."""
+        return [self.base, self.dataset.kind, *self.dataset.own, *self.own.outputs]
+
+    def refresh(self) -> list[Any]:
+        """Updates of `choices` to what there is now."""
+        sets = self.dataset.choose_own(set_names(), None)
+        return [gr.update(choices=base_choices()), *sets, *self.own.refresh()]
+
+
+def base_choices() -> list[tuple[str, str]]:
+    """What a training can start from, with its badge, and its name."""
+    return [("from scratch", ""), *checkpoint_choices()]
+
+
+def checkpoint_choices() -> list[tuple[str, str]]:
+    """Every checkpoint of the lab with its badge, and its name."""
+    lines = ops.OPERATIONS["list"](what="checkpoints")
+    return [(f"{line['name']}  {words.badge(line['state'])}", line["name"]) for line in lines]
