@@ -1,4 +1,4 @@
-"""The worker: one run in a process of its own, from its first step or its newest state to its end."""
+"""The worker: one run in a process of its own, or several, from its first step or its newest state to its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +22,7 @@ from lab.recipe import Recipe
 from lab.runs import Run
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
-from lab.training import Step
+from lab.training import Step, agreed, is_main_process
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
 NAME = 60  # characters of a checkpoint's name
@@ -35,11 +35,20 @@ class Stopped(Exception):
 def work(folder: Path) -> State:
     """Do a run; a second worker of the same run is refused. The folder's state says how it ended."""
     run = Stored(folder.resolve())
+    if not is_main_process():
+        return _helped(run)
     try:
         with run.lock.acquire(timeout=PATIENCE):
             return _begun(run)
     except Timeout:
         raise LabError(f"Run {run.id} is at work already.") from None
+
+
+def _helped(run: Stored) -> State:
+    """Train along with the main process, which alone holds the run, writes its folder and says how it ended."""
+    with suppress(Stopped, LabError):  # the main one meets the same; ending in silence lets it say so
+        _trained(run)
+    return run.state
 
 
 def _begun(run: Stored) -> State:
@@ -71,26 +80,33 @@ def _trained(run: Stored) -> str:
     name = run.state.checkpoint or free_name(run.about.title, recipe)
     final = roots()[1] / name
     if final.exists() and read_card(final).recipe == recipe.as_json():
-        return name  # killed between the last two lines of this function
-    run.become("running", checkpoint=name)
+        return name  # killed between the last lines of _put_away
+    if is_main_process():
+        run.become("running", checkpoint=name)
     previews, times = Previews(run.folder, recipe), run.about.previews
     with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
         for step in _at_leisure(run, loop, asked):
-            if is_due(step, times):
+            if is_main_process() and is_due(step, times):
                 previews.make(step)
+    if is_main_process():
+        _put_away(run, final)
+    return name
+
+
+def _put_away(run: Stored, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(run.folder / "checkpoint", final)
     for state in run.folder.glob("state-*"):  # only needed to go on
         shutil.rmtree(state)
-    return name
 
 
 def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator[Step]:
     """The loop's steps; it waits while a page does, and ends with Stopped where that was asked for."""
     for step in loop:
         yield step
-        let_pass(lambda: asked)
-        if (asked or run.is_asked_to_stop) and step.step < step.total:
+        if is_main_process():
+            let_pass(lambda: asked)
+        if agreed(bool(asked or run.is_asked_to_stop)) and step.step < step.total:
             raise Stopped
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from background import processes, submit, wait_until
 
 from lab import supervisor
@@ -21,7 +22,7 @@ from lab.places import ROOT
 from lab.recipe import Recipe
 from lab.store import About, State, Store, Stored
 from lab.supervisor import Supervisor, ensure, supervise
-from lab.training import TrainSpec
+from lab.training import TrainSpec, newest_step
 
 TRAIN = TrainSpec(steps=4, batch=2, precision="fp32", threads=1)
 RECIPE = Recipe(net=Net(widths=(8, 16)), train=TRAIN)
@@ -181,7 +182,7 @@ def test_every_launcher_has_the_three_calls():
 
 def test_several_gpus_go_through_accelerate(overseer):
     command = Process(processes=4).command(submitted(overseer))
-    assert command[1:5] == ["-m", "accelerate.commands.launch", "--num_processes", "4"]
+    assert command[1:6] == ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "4"]
     assert "accelerate.commands.launch" not in Process().command(submitted(overseer))
 
 
@@ -255,6 +256,29 @@ def test_a_run_is_stopped_resumed_renamed_and_deleted(detached):
     wait_until(lambda: run.state.condition == "stopped")
     OPERATIONS["delete"](run=run.id)
     assert OPERATIONS["runs"]() == [] and not run.folder.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run_which_is_stopped_and_resumed_without_a_trace(detached):
+    """The second process takes no lock and writes nothing: one line for each step, one state, one checkpoint."""
+    two = {"kind": "process", "processes": 2}
+    whole = submit(title="whole", steps=30, launcher=two, previews=1)
+    assert final(OPERATIONS["watch"](run=whole.id))["condition"] == "done", whole.log()
+    run = submit(title="halves", steps=30, launcher=two)
+    wait_until(lambda: run.state.condition == "running")
+    OPERATIONS["stop"](run=run.id)
+    wait_until(lambda: run.state.condition == "stopped")
+    wait_until(lambda: not processes(Store()))  # both of them saw it
+    assert newest_step(run.folder) > 0
+    OPERATIONS["resume"](run=run.id)
+    assert final(OPERATIONS["watch"](run=run.id))["condition"] == "done", run.log()
+    for each in (whole, run):
+        assert [tick["step"] for tick in each.ticks()] == [10, 20, 30]
+    assert [line["step"] for line in whole.samples()] == [30]
+    a, b = load("whole"), load("halves")
+    assert a.card.made["processes"] == b.card.made["processes"] == 2
+    assert all(torch.equal(value, b.unet.state_dict()[key]) for key, value in a.unet.state_dict().items())
+    wait_until(lambda: not processes(Store()))
 
 
 def test_a_supervisor_is_started_once(monkeypatch):

@@ -43,8 +43,7 @@ class Process(Launcher):
         work = ["-m", "lab", "work", str(run.folder)]
         if self.processes == 1:
             return [sys.executable, *work]
-        launch = ["-m", "accelerate.commands.launch", "--num_processes", str(self.processes)]
-        return [sys.executable, *launch, *work]
+        return [sys.executable, "-m", "accelerate.commands.launch", *several(self.processes), *work]
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
         """Whether that very process runs: not another with its pid, and not one that nobody has buried."""
@@ -54,6 +53,15 @@ class Process(Launcher):
         """Kill it and what it started."""
         if _find(handle):
             end(handle["pid"])
+
+
+def several(processes: int) -> list[str]:
+    """Accelerate's options for so many processes of one machine, on a port that is free.
+
+    multi_gpu is said, because accelerate starts a single process in silence where it counts fewer than two GPUs.
+    """
+    single = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0", *single]
 
 
 def _born(pid: int) -> float | None:
