@@ -25,6 +25,7 @@ Condition = Literal["queued", "running", "done", "failed", "stopped", "lost"]
 ACTIVE: tuple[Condition, ...] = ("queued", "running")
 ID = re.compile(r"[0-9a-f]{8}-[1-9][0-9]{0,5}")
 ENDING = 3.0  # seconds from a run's last word to the end of its worker
+HERE = "process"  # the launcher whose runs are at work on this machine
 LOCAL = "local"  # without login everybody at this lab is one owner
 TITLE = r"^[^\x00-\x1f]{1,80}$"
 
@@ -40,7 +41,7 @@ class About(Options):
     owner: str = Field(default=LOCAL, min_length=1, max_length=80)
     title: str = Field(default="a run", pattern=TITLE)
     created: float = 0.0
-    launcher: dict[str, Any] = {"kind": "process"}
+    launcher: dict[str, Any] = {"kind": HERE}
     previews: int = Field(
         default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
     )
@@ -74,19 +75,27 @@ class Stored:
         return _read(self.folder / "about.json", About) or About()
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was submitted for other machines than this one."""
+        return self.about.launcher.get("kind", HERE) != HERE
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What decides the training, as plain JSON; empty where the file is damaged."""
         return _dictionary(self.folder / "recipe.json")
 
     @property
     def state(self) -> State:
-        """What the folder says, but for this: a run that says it is running and has no worker is lost."""
+        """What the folder says, but for this: a run that says it is running and has no worker here is lost.
+
+        Whether a run elsewhere is, only its launcher knows; the supervisor asks it.
+        """
         said = _read(self.folder / "state.json", State)
         if said is None:
             return State(
                 condition="failed", error="The state of this run is damaged; resume it or delete it."
             )
-        if said.condition == "running" and self.about.launcher.get("kind") == "process" and not self.at_work:
+        if said.condition == "running" and not self.is_elsewhere and not self.at_work:
             return said.model_copy(update={"condition": "lost", "error": "Its process ended without a word."})
         return said
 
@@ -231,6 +240,8 @@ class Store:
             run.lock.acquire(timeout=ENDING).lock.release()  # a worker that was stopped needs a moment to end
         except Timeout:
             raise LabError(f"Run {run.id} is at work; stop it first.") from None
+        if run.state.condition == "running":  # elsewhere, where its lock may not be seen
+            raise LabError(f"Run {run.id} is at work; stop it first.")
         gone = self.root / f".deleted-{run.id}-{time.monotonic_ns()}"
         run.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -52,9 +52,8 @@ def _helped(run: Stored) -> State:
 
 
 def _begun(run: Stored) -> State:
-    queue = Queue(Store(run.folder.parent))
     run.become("running")
-    queue.put(run)
+    _tell(run)
     try:
         name = _trained(run)
     except Stopped:
@@ -66,10 +65,18 @@ def _begun(run: Stored) -> State:
         state = run.become("failed", error=f"{error.strerror or error}; what was saved before is kept.")
     else:
         state = run.become("done", checkpoint=name)
-    queue.put(run)
-    if queue.lines("queued"):
-        ensure(queue.store)  # the supervisor may have ended meanwhile
+    _tell(run)
     return state
+
+
+def _tell(run: Stored) -> None:
+    """Tell the index, and whoever starts the next. Not from another machine: SQLite is not for disks that machines share."""
+    if run.is_elsewhere:  # the supervisor reads the folder
+        return
+    queue = Queue(Store(run.folder.parent))
+    queue.put(run)
+    if run.state.condition != "running" and queue.lines("queued"):
+        ensure(queue.store)  # the supervisor may have ended meanwhile
 
 
 def _trained(run: Stored) -> str:

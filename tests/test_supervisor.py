@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -14,7 +14,7 @@ import torch
 from background import processes, submit, wait_until
 
 from lab import supervisor
-from lab.errors import LabError
+from lab.errors import LabError, Unavailable
 from lab.launch import LAUNCHERS, Launcher, Process
 from lab.models import Net, load
 from lab.ops import OPERATIONS, final
@@ -32,6 +32,7 @@ class Fake(Launcher):
     """Starts nothing, and is alive as long as it is told."""
 
     kind = "process"
+    slow: ClassVar[float] = 0.0
 
     def start(self, run: Stored) -> dict[str, Any]:
         started.append(run.id)
@@ -40,25 +41,37 @@ class Fake(Launcher):
         return {"alive": True}
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
-        return bool(handle.get("alive"))
+        asked.append(run.id)
+        if handle["alive"] is None:
+            raise Unavailable("The cluster does not answer.")
+        return handle["alive"]
 
     def stop(self, run: Stored, handle: dict[str, Any]) -> None:
         run.keep_handle({"alive": False})
 
 
+class Distant(Fake):
+    """The same on other machines, whose locks are not seen here."""
+
+    slow: ClassVar[float] = 10.0
+
+
 started: list[str] = []
+asked: list[str] = []
 
 
 @pytest.fixture
 def overseer(monkeypatch) -> Supervisor:
     """A supervisor of an empty store, with the fake launcher."""
     started.clear()
-    monkeypatch.setattr(supervisor, "launcher_of", lambda run: Fake())
-    return Supervisor(Store(), slots=1, each=1)
+    asked.clear()
+    monkeypatch.setattr(supervisor, "launcher_of", lambda run: Distant() if run.is_elsewhere else Fake())
+    return Supervisor(Store(), slots=1, each=1, elsewhere=(3, 3))
 
 
-def submitted(overseer: Supervisor, title: str = "a run") -> Stored:
-    run = overseer.store.create(RECIPE, About(title=title, created=time.time()))
+def submitted(overseer: Supervisor, title: str = "a run", kind: str = "process") -> Stored:
+    about = About(title=title, created=time.time(), launcher={"kind": kind})
+    run = overseer.store.create(RECIPE, about)
     overseer.queue.put(run)
     return run
 
@@ -147,6 +160,79 @@ def test_a_waiting_run_is_stopped_at_once_and_a_working_one_after_a_while(overse
     monkeypatch.setattr(supervisor, "GRACE", -1.0)
     overseer.look()
     assert working.state.condition == "stopped" and not working.handle["alive"]
+
+
+def distant(overseer: Supervisor, alive: bool | None) -> Stored:
+    """A run that was started on other machines, said that it is running, and is there, gone, or behind a dead line."""
+    run = submitted(overseer, kind="ray")
+    overseer.look()
+    run.become("running")
+    run.keep_handle({"alive": alive})
+    return run
+
+
+def later(overseer: Supervisor) -> None:
+    """As if the time between two questions had passed."""
+    overseer.heard = {run: (-1e9, missed) for run, (_, missed) in overseer.heard.items()}
+    overseer.look()
+
+
+def test_runs_elsewhere_do_not_wait_for_this_machine_nor_it_for_them(overseer):
+    here = [submitted(overseer) for _ in range(2)]
+    there = [submitted(overseer, kind="ray") for _ in range(4)]
+    overseer.look()
+    assert set(started) == {here[0].id, *(run.id for run in there[:3])}
+
+
+def test_a_run_elsewhere_whose_job_vanished_begins_again(overseer):
+    run = distant(overseer, alive=False)
+    assert overseer.look() and indexed(overseer, run) == "running"
+    assert len(started) == 1  # missed once: perhaps its last word is on its way
+    later(overseer)
+    assert len(started) == 2 and run.state.deaths == 1
+
+
+def test_a_run_elsewhere_that_is_done_before_it_is_missed_twice_is_done(overseer):
+    run = distant(overseer, alive=False)
+    overseer.look()
+    run.become("done")
+    later(overseer)
+    assert len(started) == 1 and indexed(overseer, run) == "done"
+
+
+def test_a_launcher_elsewhere_is_asked_seldom_and_never_about_a_run_that_is_at_work_here(overseer):
+    run = distant(overseer, alive=True)
+    for _ in range(5):
+        overseer.look()
+    assert asked == [run.id]
+    with run.lock.acquire():
+        later(overseer)
+    assert asked == [run.id]
+
+
+def test_a_cluster_that_does_not_answer_loses_nothing_and_cannot_keep_a_run_from_being_stopped(
+    overseer, monkeypatch
+):
+    run = distant(overseer, alive=None)
+    for _ in range(3):
+        later(overseer)
+    assert run.state.condition == "running" and len(started) == 1
+    run.ask_to_stop()
+    later(overseer)
+    assert run.state.condition == "running"
+    monkeypatch.setattr(supervisor, "GRACE", -1000.0)
+    later(overseer)
+    assert run.state.condition == "stopped" and "may still be at work" in run.state.error
+    assert run.is_asked_to_stop  # for a worker that can still see it
+
+
+def test_a_run_that_ended_is_not_stopped_afterwards(overseer):
+    run = submitted(overseer)
+    overseer.look()
+    run.become("done")
+    run.ask_to_stop()
+    overseer.look()
+    assert run.state.condition == indexed(overseer, run) == "done"
 
 
 def test_a_second_supervisor_leaves_at_once(overseer, monkeypatch):
@@ -282,10 +368,10 @@ def test_two_processes_train_one_run_which_is_stopped_and_resumed_without_a_trac
 
 
 def test_a_supervisor_is_started_once(monkeypatch):
-    asked: list[Any] = []
-    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda command, **how: asked.append((command, how)))
+    popened: list[Any] = []
+    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda command, **how: popened.append((command, how)))
     store = Store()
     ensure(store)
     with supervisor.FileLock(store.root / "supervisor.lock").acquire():
         ensure(store)
-    assert len(asked) == 1 and asked[0][1]["start_new_session"] and asked[0][1]["cwd"] == ROOT
+    assert len(popened) == 1 and popened[0][1]["start_new_session"] and popened[0][1]["cwd"] == ROOT

@@ -62,6 +62,13 @@ def test_a_run_ends_as_a_checkpoint_of_ones_own():
     assert not list(run.folder.glob("state-*"))
 
 
+def test_a_worker_on_another_machine_leaves_the_index_alone(monkeypatch):
+    store = Store()
+    run = store.create(RECIPE, About(launcher={"kind": "ray"}, previews=0))
+    monkeypatch.setattr(worker, "Queue", lambda store: pytest.fail("SQLite over a network"))
+    assert work(run.folder).condition == "done"
+
+
 def test_a_run_that_is_asked_to_stop_goes_on_later_to_the_same_weights(monkeypatch):
     work(submitted().folder)
     run = submitted(title="stopped")

@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
+from lab.errors import Unavailable
 from lab.store import Stored
 from lab.variants import Variant
 
+T = TypeVar("T")
+ANSWER = 30.0  # seconds for a cluster to answer; this machine's runs wait meanwhile
+
 
 class Launcher(Variant):
-    """Starts the line `python -m lab work RUN_DIR` in some place; the run's folder is all that both sides share."""
+    """Starts the line `python -m lab work RUN_DIR` in some place; the run's folder is all that both sides share.
+
+    Where a place is and how it is entered comes from the operator's environment, never from these options: a visitor
+    may see them, and they are written into the run's folder.
+    """
+
+    slow: ClassVar[float] = 10.0  # seconds between two questions to it; 0 where asking costs nothing
 
     def start(self, run: Stored) -> dict[str, Any]:
         """Start the run and say, as plain JSON, how it is found again."""
         raise NotImplementedError
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
-        """Whether what was started is still there, waiting or working."""
+        """Whether what was started is still there, waiting or working; Unavailable where that cannot be known now."""
         raise NotImplementedError
 
     def stop(self, run: Stored, handle: dict[str, Any]) -> None:
         """End it at once; it was asked before and had time to save."""
         raise NotImplementedError
+
+
+def answer(place: str, call: Callable[[], T]) -> T:
+    """What a call to another machine returns; Unavailable where it raises, or says nothing for long."""
+    found: list[T] = []
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(call())
+        except Exception as error:  # libraries of clusters raise whatever they like
+            raised.append(error)
+
+    thread = threading.Thread(
+        target=ask, daemon=True
+    )  # a library without a time limit must not stop everything
+    thread.start()
+    thread.join(ANSWER)
+    if found:
+        return found[0]
+    reason = _first_line(raised[0]) if raised else f"no answer in {ANSWER:.0f} seconds"
+    raise Unavailable(f"{place} does not do what was asked: {reason}.") from (raised[0] if raised else None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

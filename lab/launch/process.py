@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic import Field
 from lab.launch.base import Launcher
 from lab.places import ROOT
 from lab.processes import end
-from lab.store import Stored
+from lab.store import HERE, Stored
 
 SAME = 1.0  # seconds by which two readings of a process's birth may differ
 
@@ -20,7 +20,8 @@ SAME = 1.0  # seconds by which two readings of a process's birth may differ
 class Process(Launcher):
     """A process of its own on this machine, which outlives the page; several GPUs go through `accelerate launch`."""
 
-    kind = "process"
+    kind = HERE
+    slow: ClassVar[float] = 0.0
     processes: int = Field(
         default=1, ge=1, le=64, description="processes that train together, one for each GPU"
     )
