@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
@@ -36,6 +38,18 @@ class Launcher(Variant):
         raise NotImplementedError
 
 
+def line(run: Stored, processes: int = 1) -> list[str]:
+    """The line that does the work, in the lab's folder; behind `accelerate launch` for several processes of one machine."""
+    work = ["-m", "lab", "work", str(run.folder.resolve())]
+    if processes == 1:
+        return [sys.executable, *work]
+    # multi_gpu is said, because accelerate starts a single process in silence where it counts fewer than two GPUs
+    several = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]
+    plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the recipe decides
+    free_port = ["--main_process_port", "0"]
+    return [sys.executable, "-m", "accelerate.commands.launch", *several, *plain, *free_port, *work]
+
+
 def answer(place: str, call: Callable[[], T]) -> T:
     """What a call to another machine returns; Unavailable where it raises, or says nothing for long."""
     found: list[T] = []
@@ -54,9 +68,11 @@ def answer(place: str, call: Callable[[], T]) -> T:
     thread.join(ANSWER)
     if found:
         return found[0]
-    reason = _first_line(raised[0]) if raised else f"no answer in {ANSWER:.0f} seconds"
+    reason = _reason(raised[0]) if raised else f"no answer in {ANSWER:.0f} seconds"
     raise Unavailable(f"{place} does not do what was asked: {reason}.") from (raised[0] if raised else None)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+def _reason(error: Exception) -> str:
+    """Its first line without addresses, which are the operator's: everybody who sees the run sees this."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\w+://\S+|host='[^']*'", "(its address)", text)[:200].rstrip(".")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import Any, ClassVar
 
 import psutil
 from pydantic import Field
 
-from lab.launch.base import Launcher
+from lab.launch.base import Launcher, line
 from lab.places import ROOT
 from lab.processes import end
 from lab.store import HERE, Stored
@@ -30,7 +29,7 @@ class Process(Launcher):
         """Start it in a session of its own; what it says goes into the run's log."""
         with (run.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                self.command(run),
+                line(run, self.processes),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -38,13 +37,6 @@ class Process(Launcher):
                 start_new_session=True,
             )
         return {"pid": process.pid, "born": _born(process.pid)}
-
-    def command(self, run: Stored) -> list[str]:
-        """The command line; one process needs no launcher."""
-        work = ["-m", "lab", "work", str(run.folder)]
-        if self.processes == 1:
-            return [sys.executable, *work]
-        return [sys.executable, "-m", "accelerate.commands.launch", *several(self.processes), *work]
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
         """Whether that very process runs: not another with its pid, and not one that nobody has buried."""
@@ -54,15 +46,6 @@ class Process(Launcher):
         """Kill it and what it started."""
         if _find(handle):
             end(handle["pid"])
-
-
-def several(processes: int) -> list[str]:
-    """Accelerate's options for so many processes of one machine, on a port that is free.
-
-    multi_gpu is said, because accelerate starts a single process in silence where it counts fewer than two GPUs.
-    """
-    single = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0", *single]
 
 
 def _born(pid: int) -> float | None:
