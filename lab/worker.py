@@ -25,11 +25,18 @@ from lab.supervisor import ensure
 from lab.training import Step, agreed, is_main_process
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
+WARNING = getattr(
+    signal, "SIGUSR2", None
+)  # as Slurm's `--signal`, some time before it takes the machine back
 NAME = 60  # characters of a checkpoint's name
 
 
 class Stopped(Exception):
     """Somebody asked for it; a state was saved."""
+
+
+class Warned(Stopped):
+    """The cluster is about to take its machine back; a state was saved, and the run goes on in another job."""
 
 
 def work(folder: Path) -> State:
@@ -56,6 +63,8 @@ def _begun(run: Stored) -> State:
     _tell(run)
     try:
         name = _trained(run)
+    except Warned:
+        return run.state  # ended without a word but further than before, and so begun again
     except Stopped:
         run.ask_to_stop(False)
         state = run.become("stopped")
@@ -113,8 +122,9 @@ def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator
         yield step
         if is_main_process():
             let_pass(lambda: asked)
-        if agreed(bool(asked or run.is_asked_to_stop)) and step.step < step.total:
-            raise Stopped
+        wanted = run.is_asked_to_stop
+        if agreed(bool(asked or wanted)) and step.step < step.total:
+            raise Warned if WARNING in asked and not wanted else Stopped
 
 
 @contextmanager
@@ -125,11 +135,13 @@ def stopping() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
 
-    before = signal.signal(signal.SIGTERM, note)
+    numbers = [number for number in (signal.SIGTERM, WARNING) if number]
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def free_name(title: str, recipe: Recipe) -> str:

@@ -106,6 +106,20 @@ def test_a_run_that_the_system_ends_saves_first(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_run_whose_machine_is_taken_back_saves_and_is_begun_again(monkeypatch):
+    run = submitted()
+    waited = iter([False])
+
+    def warned() -> bool:
+        if next(waited, True):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return False
+
+    monkeypatch.setattr(priority, "is_somebody_waiting", warned)
+    work(run.folder)
+    assert run.state.condition == "lost" and list(run.folder.glob("state-*"))
+
+
 def test_training_pauses_while_a_page_waits(monkeypatch):
     waits, naps = iter([True, True, True, False]), []
     monkeypatch.setattr(priority, "is_somebody_waiting", lambda: next(waits, False))

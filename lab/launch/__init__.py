@@ -5,8 +5,9 @@ from __future__ import annotations
 from lab.launch.base import Launcher
 from lab.launch.process import Process
 from lab.launch.ray import Ray
+from lab.launch.slurm import Slurm
 from lab.variants import Registry
 
 __all__ = ["LAUNCHERS", "Launcher", "Process"]
 
-LAUNCHERS: Registry[Launcher] = Registry("launcher", Process, Ray)
+LAUNCHERS: Registry[Launcher] = Registry("launcher", Process, Ray, Slurm)

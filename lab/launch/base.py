@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-from lab.errors import Unavailable
+from lab.errors import LabError, Unavailable
+from lab.places import ROOT, home
 from lab.store import Stored
 from lab.variants import Variant
 
@@ -50,6 +52,16 @@ def line(run: Stored, processes: int = 1) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", *several, *plain, *free_port, *work]
 
 
+def script(run: Stored, processes: int = 1) -> str:
+    """The same as a shell's script, for other machines that see the same folders.
+
+    USR2 is a cluster's warning; it is ignored until the worker listens to it.
+    """
+    words, log = shlex.join(line(run, processes)), shlex.quote(str(run.folder.resolve() / "log.txt"))
+    place = f"cd {shlex.quote(str(ROOT))} && export LAB_HOME={shlex.quote(str(home().resolve()))}"
+    return f"{place} && trap '' USR2 && exec {words} >> {log} 2>&1"
+
+
 def answer(place: str, call: Callable[[], T]) -> T:
     """What a call to another machine returns; Unavailable where it raises, or says nothing for long."""
     found: list[T] = []
@@ -68,6 +80,8 @@ def answer(place: str, call: Callable[[], T]) -> T:
     thread.join(ANSWER)
     if found:
         return found[0]
+    if raised and isinstance(raised[0], LabError):
+        raise raised[0]
     reason = _reason(raised[0]) if raised else f"no answer in {ANSWER:.0f} seconds"
     raise Unavailable(f"{place} does not do what was asked: {reason}.") from (raised[0] if raised else None)
 

@@ -36,26 +36,28 @@ class Process(Launcher):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return {"pid": process.pid, "born": _born(process.pid)}
+        return {"pid": process.pid, "born": birth(process.pid)}
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
         """Whether that very process runs: not another with its pid, and not one that nobody has buried."""
-        return _find(handle) is not None
+        return find(handle) is not None
 
     def stop(self, run: Stored, handle: dict[str, Any]) -> None:
         """Kill it and what it started."""
-        if _find(handle):
+        if find(handle):
             end(handle["pid"])
 
 
-def _born(pid: int) -> float | None:
+def birth(pid: int) -> float | None:
+    """When a process was born; None where there is none."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return None
 
 
-def _find(handle: dict[str, Any]) -> psutil.Process | None:
+def find(handle: dict[str, Any]) -> psutil.Process | None:
+    """The process of a handle with `pid` and `born`, if it still runs."""
     try:
         process = psutil.Process(handle["pid"])
         born = handle["born"]

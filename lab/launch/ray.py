@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import Field
 
 from lab.errors import Unavailable
-from lab.launch.base import Launcher, answer, line
-from lab.places import ROOT, home
+from lab.launch.base import Launcher, answer, script
 from lab.store import Stored
 
 T = TypeVar("T")
@@ -35,14 +33,11 @@ class Ray(Launcher):
     def start(self, run: Stored) -> dict[str, Any]:
         """Submit it; the cluster chooses the machine, or lets it wait."""
         job = f"{run.id}-{secrets.token_hex(4)}"
-        words = shlex.join(line(run, max(1, self.gpus)))
-        log = shlex.quote(str(run.folder.resolve() / "log.txt"))
         submit = {
-            "entrypoint": f"cd {shlex.quote(str(ROOT))} && exec {words} >> {log} 2>&1",
+            "entrypoint": script(run, max(1, self.gpus)),
             "submission_id": job,
             "entrypoint_num_cpus": self.cpus,
             "entrypoint_num_gpus": self.gpus,
-            "runtime_env": {"env_vars": {"LAB_HOME": str(home().resolve())}},
         }
         _asked(lambda client: client.submit_job(**submit))
         return {"job": job}
