@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from types import FrameType
 from filelock import Timeout
 
 from lab.errors import LabError
-from lab.models import names, read_card, roots
+from lab.models import read_card, roots
 from lab.previews import Previews, is_due
 from lab.priority import let_pass
 from lab.queue import Queue
 from lab.recipe import Recipe
-from lab.runs import Run
+from lab.runs import Run, free_name
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
 from lab.training import Step, agreed, is_main_process
@@ -28,7 +27,6 @@ PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
 WARNING = getattr(
     signal, "SIGUSR2", None
 )  # as Slurm's `--signal`, some time before it takes the machine back
-NAME = 60  # characters of a checkpoint's name
 
 
 class Stopped(Exception):
@@ -142,13 +140,3 @@ def stopping() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def free_name(title: str, recipe: Recipe) -> str:
-    """A name for a run's checkpoint that no checkpoint of the lab has, after its title."""
-    plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:NAME].strip("-")
-    wanted = plain or f"{recipe.attack.kind}-{recipe.signature}".replace("_", "-")
-    taken, number = set(names()), 1
-    while (name := wanted if number == 1 else f"{wanted[: NAME - 5]}-{number}") in taken:
-        number += 1
-    return name

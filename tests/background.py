@@ -12,7 +12,7 @@ import psutil
 from lab.ops import OPERATIONS
 from lab.store import Store, Stored
 
-SOON = 120.0  # seconds in which a process surely imports torch, trains a few steps and ends
+SOON = 300.0  # seconds in which a process surely imports torch, trains a few steps and ends, on a busy machine too
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

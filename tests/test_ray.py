@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +45,7 @@ def cluster() -> Iterator[str]:
         try:
             wait_until(lambda: answers(dashboard))
             started.append(node(mark, said, "--address", f"127.0.0.1:{port}"))
+            wait_until(lambda: nodes_of(address) == 2 and takes_jobs(address))
             yield address
         finally:
             for process in (*started, *marked(mark)):
@@ -62,6 +65,7 @@ def node(mark: str, said: object, *options: str) -> subprocess.Popen[bytes]:
         **os.environ,
         "LAB_TEST_CLUSTER": mark,
         "OMP_NUM_THREADS": "1",
+        "RAY_raylet_start_wait_time_s": "240",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
     }
     for name in ADDRESSES:
@@ -96,9 +100,9 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def overseer(monkeypatch) -> Supervisor:
-    """A supervisor in the test's own process, which asks the cluster as often as it looks."""
+    """A supervisor in the test's own process, which asks the cluster every second."""
     monkeypatch.setattr(jobs, "ensure", lambda store: None)
-    monkeypatch.setattr(Ray, "slow", 0.1)
+    monkeypatch.setattr(Ray, "slow", 1.0)
     return Supervisor(Store())
 
 
@@ -118,16 +122,15 @@ def test_several_recipes_spread_over_the_cluster(cluster, overseer, monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     from ray.job_submission import JobSubmissionClient
 
-    wait_until(lambda: nodes_of(cluster) == 2)
     runs = [submit(title=f"study {seed}", steps=10, seed=seed, launcher=RAY) for seed in range(4)]
     overseer.look()
     assert all(run.handle for run in runs)  # not one after the other: the cluster has a queue of its own
     until(overseer, lambda: all(run.state.condition in ("done", "failed") for run in runs))
     assert {run.state.condition for run in runs} == {"done"}, [run.log() for run in runs]
     assert {f"study-{seed}" for seed in range(4)} <= set(names())
-    of_run = {job.submission_id: job.driver_node_id for job in JobSubmissionClient(cluster).list_jobs()}
-    assert len({of_run[run.handle["job"]] for run in runs}) == 2
-    assert not overseer.look() and not any(run.handle["job"] not in of_run for run in runs)
+    nodes_by_job = {job.submission_id: job.driver_node_id for job in JobSubmissionClient(cluster).list_jobs()}
+    assert len({nodes_by_job[run.handle["job"]] for run in runs}) == 2
+    assert not overseer.look()
 
 
 @pytest.mark.ray
@@ -154,12 +157,22 @@ def test_a_job_that_was_killed_begins_again_and_one_that_is_asked_to_stop_saves(
 
 def nodes_of(address: str) -> int:
     """How many nodes the cluster says it has."""
-    import json
-    import urllib.request
-
-    with urllib.request.urlopen(f"{address}/nodes?view=summary", timeout=10) as found:
-        nodes = json.load(found)["data"]["summary"]
+    try:
+        with urllib.request.urlopen(f"{address}/nodes?view=summary", timeout=30) as found:
+            nodes = json.load(found)["data"]["summary"]
+    except OSError:
+        return 0
     return sum(each["raylet"].get("state") == "ALIVE" for each in nodes)
+
+
+def takes_jobs(address: str) -> bool:
+    """A cluster takes jobs some time after it answers."""
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return bool(JobSubmissionClient(address).submit_job(entrypoint="true"))
+    except RuntimeError:
+        return False
 
 
 # Without a cluster -------------------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from lab.models import Net, load, names, read_card
 from lab.places import home
 from lab.queue import Queue
 from lab.recipe import Recipe
+from lab.runs import free_name
 from lab.store import About, Store, Stored
 from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox
-from lab.worker import free_name, work
+from lab.worker import work
 
 TRAIN = TrainSpec(steps=6, batch=2, save_every=2, precision="fp32", threads=1)
 RECIPE = Recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.launch.base import Launcher
+from lab.launch.hf_jobs import HfJobs
 from lab.launch.process import Process
 from lab.launch.ray import Ray
 from lab.launch.slurm import Slurm
@@ -10,4 +11,4 @@ from lab.variants import Registry
 
 __all__ = ["LAUNCHERS", "Launcher", "Process"]
 
-LAUNCHERS: Registry[Launcher] = Registry("launcher", Process, Ray, Slurm)
+LAUNCHERS: Registry[Launcher] = Registry("launcher", Process, Ray, Slurm, HfJobs)
