@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 from background import submit, wait_until
@@ -138,18 +140,20 @@ def test_a_job_is_told_once_to_stop(hub, quiet):
     assert sum(f"runs/{quiet.id}/cancel" in commit for commit in hub.commits) == 1
 
 
-def test_a_public_repository_and_what_is_missing_get_a_sentence(hub, monkeypatch, overseer):
-    run = submit(launcher=HF)
+def test_a_public_repository_is_refused(hub, overseer):
     hub.private = False
     with pytest.raises(Unavailable, match="public"):
-        HfJobs().start(run)
-    for name in ("LAB_HF_REPO", "HF_TOKEN", "LAB_HF_IMAGE"):
-        monkeypatch.setenv("HF_TOKEN_PATH", "/nowhere")
-        monkeypatch.setattr("huggingface_hub.get_token", lambda: None) if name == "HF_TOKEN" else None
-        monkeypatch.delenv(name)
-        with pytest.raises(Unavailable, match=name):
-            HfJobs().start(run)
-        monkeypatch.undo() if name == "HF_TOKEN" else None
+        HfJobs().start(submit(launcher=HF))
+    assert not hub.files and not hub.jobs
+
+
+@pytest.mark.parametrize("name", ["LAB_HF_REPO", "HF_TOKEN", "LAB_HF_IMAGE"])
+def test_what_is_missing_gets_a_sentence(hub, overseer, monkeypatch, name):
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: os.environ.get("HF_TOKEN"))  # no saved one
+    with pytest.raises(Unavailable, match=name):
+        HfJobs().start(submit(launcher=HF))
+    assert not hub.jobs
 
 
 def test_a_hub_that_cannot_be_reached_loses_nothing(hub, quiet, overseer):

@@ -18,7 +18,6 @@ import pytest
 from background import submit, wait_until
 
 from lab.errors import Unavailable
-from lab.launch import LAUNCHERS
 from lab.launch.ray import ADDRESSES, Ray
 from lab.models import names
 from lab.ops import OPERATIONS, jobs
@@ -205,22 +204,3 @@ def test_a_cluster_that_cannot_be_reached_is_not_named(queued, monkeypatch):
     assert "secret" not in queued.state.error and "127.0.0.1" not in queued.state.error
     with pytest.raises(Unavailable):
         Ray().is_alive(queued, {"job": "x"})
-
-
-def test_no_launcher_takes_an_address_a_token_or_a_place():
-    """They are the operator's; options are written into the run's folder, and shown."""
-    words = (
-        "address",
-        "token",
-        "url",
-        "endpoint",
-        "partition",
-        "account",
-        "image",
-        "namespace",
-        "repo",
-        "host",
-        "python",
-    )
-    for launcher in LAUNCHERS.values():
-        assert not [name for name in launcher.model_fields if any(word in name for word in words)]

@@ -16,7 +16,6 @@ from background import processes, submit, wait_until
 from lab import supervisor
 from lab.errors import LabError, Unavailable
 from lab.launch import LAUNCHERS, Launcher, Process
-from lab.launch.base import line
 from lab.models import Net, load
 from lab.ops import OPERATIONS, final
 from lab.places import ROOT
@@ -265,12 +264,6 @@ def test_what_comes_while_it_leaves_is_not_forgotten(overseer, monkeypatch):
 def test_every_launcher_has_the_three_calls():
     for launcher in LAUNCHERS.values():
         assert {"start", "is_alive", "stop"} <= launcher.__dict__.keys()
-
-
-def test_several_gpus_go_through_accelerate(overseer):
-    command = line(submitted(overseer), 4)
-    assert command[1:6] == ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "4"]
-    assert "accelerate.commands.launch" not in line(submitted(overseer))
 
 
 def test_a_process_is_known_by_more_than_its_number():
