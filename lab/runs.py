@@ -7,7 +7,7 @@ import platform
 import re
 import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -178,11 +178,11 @@ def _compact(variant: Any) -> str:
     return variant.kind if not options else json.dumps({"kind": variant.kind, **options})
 
 
-def free_name(title: str, recipe: Recipe) -> str:
-    """A name for a run's checkpoint that no checkpoint of the lab has, after its title."""
+def free_name(title: str, recipe: Recipe, promised: Iterable[str] = ()) -> str:
+    """A name for a run's checkpoint that no checkpoint of the lab has and no other run will have, after its title."""
     plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:NAME].strip("-")
     wanted = plain or f"{recipe.attack.kind}-{recipe.signature}".replace("_", "-")
-    taken, number = set(names()), 1
+    taken, number = {*names(), *promised}, 1
     while (name := wanted if number == 1 else f"{wanted[: NAME - 5]}-{number}") in taken:
         number += 1
     return name

@@ -19,6 +19,7 @@ from lab.models import as_json
 from lab.pictures import write_atomically
 from lab.places import home
 from lab.recipe import Recipe
+from lab.runs import free_name
 from lab.variants import Options
 
 Condition = Literal["queued", "running", "done", "failed", "stopped", "lost"]
@@ -233,6 +234,17 @@ class Store:
         for path in self.root.glob("*-*") if self.root.exists() else ():
             if ID.fullmatch(path.name) and path.is_dir():
                 yield Stored(path)
+
+    def name(self, run: Stored, recipe: Recipe) -> str:
+        """The name of a running run's checkpoint, which no other run gets: many may work under one title at once."""
+        with FileLock(self.root / "names.lock"):
+            others = (
+                _read(path / "state.json", State) for path in self.root.glob("*-*") if path != run.folder
+            )
+            promised = {state.checkpoint for state in others if state and state.condition != "done"}
+            name = run.state.checkpoint or free_name(run.about.title, recipe, promised)
+            run.become("running", checkpoint=name)
+            return name
 
     def delete(self, run: Stored) -> None:
         """Remove a run that is not at work, all at once for whoever looks."""

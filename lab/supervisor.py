@@ -44,9 +44,8 @@ class Supervisor:
     ):
         self.store, self.queue = store, Queue(store)
         self.slots, self.each, self.elsewhere = slots, each, elsewhere
-        self.heard: dict[
-            str, tuple[float, bool]
-        ] = {}  # when a launcher was asked, and whether it missed the run
+        # when a run's launcher was asked, and whether it missed the run
+        self.heard: dict[str, tuple[float, bool]] = {}
 
     def look(self) -> bool:
         """One look; whether there is anything left to do."""
@@ -108,9 +107,8 @@ class Supervisor:
     def leave(self, run: Stored, error: LabError) -> None:
         """Leave a run as it is whose launcher cannot be asked; one that is to stop does not wait for that for ever."""
         log.warning("%s: %s", run.id, error)
-        if run.is_asked_to_stop and _asked_for(run) > grace(
-            run
-        ):  # the mark stays, for a worker that may still see it
+        if run.is_asked_to_stop and _asked_for(run) > grace(run):
+            # the mark stays, for a worker that may still see it
             run.become("stopped", error=f"It may still be at work: {error}")
             self.queue.put(run)
 

@@ -18,15 +18,13 @@ from lab.previews import Previews, is_due
 from lab.priority import let_pass
 from lab.queue import Queue
 from lab.recipe import Recipe
-from lab.runs import Run, free_name
+from lab.runs import Run
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
 from lab.training import Step, agreed, is_main_process
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
-WARNING = getattr(
-    signal, "SIGUSR2", None
-)  # as Slurm's `--signal`, some time before it takes the machine back
+WARNING = getattr(signal, "SIGUSR2", None)  # comes some time before a cluster takes the machine back
 
 
 class Stopped(Exception):
@@ -91,12 +89,10 @@ def _trained(run: Stored) -> str:
     if not run.recipe:
         raise LabError("The recipe of this run is damaged; delete it.")
     recipe = Recipe.of(**run.recipe)
-    name = run.state.checkpoint or free_name(run.about.title, recipe)
+    name = Store(run.folder.parent).name(run, recipe) if is_main_process() else run.state.checkpoint
     final = roots()[1] / name
-    if final.exists() and read_card(final).recipe == recipe.as_json():
+    if name and final.exists() and read_card(final).recipe == recipe.as_json():
         return name  # killed between the last lines of _put_away
-    if is_main_process():
-        run.become("running", checkpoint=name)
     previews, times = Previews(run.folder, recipe), run.about.previews
     with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
         for step in _at_leisure(run, loop, asked):

@@ -13,6 +13,7 @@ from background import submit, wait_until
 from hub import Hub, stand_in
 
 from lab.errors import Unavailable
+from lab.launch import base
 from lab.launch.hf_jobs import HfJobs
 from lab.models import load
 from lab.ops import OPERATIONS, jobs
@@ -43,6 +44,7 @@ def hub(monkeypatch) -> Iterator[Hub]:
 def overseer(monkeypatch) -> Supervisor:
     """A supervisor in the test's own process, which asks every second."""
     monkeypatch.setattr(jobs, "ensure", lambda store: None)
+    monkeypatch.setattr(base, "ANSWER", 300.0)  # a busy machine is no dead one
     monkeypatch.setattr(HfJobs, "slow", 1.0)
     return Supervisor(Store())
 

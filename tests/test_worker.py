@@ -193,6 +193,13 @@ def test_a_checkpoint_is_called_after_its_run(title, name):
     assert free_name(title, RECIPE) == name
 
 
+def test_runs_of_one_title_at_once_get_names_of_their_own():
+    store = Store()
+    runs = [store.create(RECIPE, About(title="a study")) for _ in range(3)]
+    assert [store.name(run, RECIPE) for run in runs] == ["a-study", "a-study-2", "a-study-3"]
+    assert store.name(runs[1], RECIPE) == "a-study-2"
+
+
 def test_the_folder_may_be_named_from_anywhere(monkeypatch, tmp_path):
     run = submitted()
     monkeypatch.chdir(run.folder.parent)

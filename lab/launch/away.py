@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from lab.launch import LAUNCHERS
 from lab.launch.base import line
 from lab.launch.parcel import SMALL, STATE, Parcel
 from lab.places import ROOT
-from lab.store import Stored
+from lab.store import ACTIVE, State, Stored
 
 EVERY = float(os.environ.get("LAB_HF_EVERY", "30"))  # seconds between two messages
 STATES = 20  # messages between two states, which are large
@@ -31,7 +32,7 @@ class Errand:
 
     def __init__(self, run: str, home: Path):
         self.run, self.home, self.parcel = Stored(home / "runs" / run), home, Parcel(run)
-        self.sent: dict[str, float] = {}  # when the files that were sent had been written
+        self.sent: dict[Path, float] = {}  # when the files that were sent had been written
         self.states: set[str] = set()  # folders of states that lie in the repository
 
     def do(self) -> int:
@@ -75,28 +76,40 @@ class Errand:
         return True
 
     def _send(self, with_state: bool) -> None:
-        paths = {path: path for pattern in OUTWARD for path in self.run.folder.glob(pattern)}
-        state = self.run.state
+        folder, before = self.run.folder, _written(self.run.folder / "state.json")
+        said = (
+            folder / "state.json"
+        ).read_bytes()  # before the rest, which is then at least as new as it says
+        state = State(**json.loads(said))
+        with_state = with_state or state.condition not in ACTIVE
+        places = self._places(state, with_state)
+        times = {path: _written(path) for path in places} | {folder / "state.json": before}
+        new = {path: time for path, time in times.items() if self.sent.get(path) != time}
+        files: dict[str, bytes | Path] = {
+            places[path]: path.read_bytes() if path.parent == folder else path for path in new
+        }
+        here = {path.name for path in folder.glob("state-*")}
+        gone = self.states - here if with_state else set()
+        self.parcel.send(
+            files | ({"state.json": said} if "state.json" in files else {}), [f"{n}/" for n in gone]
+        )
+        self.states = (self.states - gone) | (here if with_state else set())
+        self.sent |= new
+
+    def _places(self, state: State, with_state: bool) -> dict[Path, str]:
+        """What is sent, and under which name."""
+        folder, patterns = self.run.folder, (*OUTWARD, *(["state-*/*"] if with_state else []))
+        places = {path: str(path.relative_to(folder)) for each in patterns for path in folder.glob(each)}
         if state.condition == "done":
             made = self.home / "checkpoints" / state.checkpoint
-            paths |= {
-                path: self.run.folder / "checkpoint" / path.relative_to(made) for path in made.rglob("*")
+            places |= {
+                path: f"checkpoint/{path.relative_to(made)}" for path in made.rglob("*") if path.is_file()
             }
-        if with_state:
-            paths |= {path: path for path in self.run.folder.glob("state-*/*")}
-        times = {path: path.stat().st_mtime for path in paths if path.is_file()}
-        new = {path: time for path, time in times.items() if self.sent.get(str(path)) != time}
-        files: dict[str, bytes | Path] = {
-            str(paths[path].relative_to(self.run.folder)): path.read_bytes()
-            if path.parent == self.run.folder
-            else path
-            for path in new
-        }
-        here = {path.name for path in self.run.folder.glob("state-*")}
-        gone = self.states - here if with_state else set()
-        self.parcel.send(files, [f"{name}/" for name in gone])
-        self.states = (self.states - gone) | (here if with_state else set())
-        self.sent |= {str(path): time for path, time in new.items()}
+        return places
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _ended(worker: subprocess.Popen[bytes]) -> bool:

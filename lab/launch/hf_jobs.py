@@ -16,8 +16,7 @@ from lab.launch.parcel import CHECKPOINT, SMALL, Parcel, hub, token
 from lab.models import as_json, roots
 from lab.pictures import write_atomically
 from lab.recipe import Recipe
-from lab.runs import free_name
-from lab.store import ACTIVE, State, Stored
+from lab.store import ACTIVE, State, Store, Stored
 
 PLACE = "Hugging Face"
 WORKING = ("SCHEDULING", "RUNNING")
@@ -146,8 +145,7 @@ def _believe(run: Stored, said: State) -> None:
 
 def _put_away(run: Stored) -> str:
     """Put the fetched checkpoint among one's own; returns its name."""
-    name = run.state.checkpoint or free_name(run.about.title, Recipe.of(**run.recipe))
-    run.become("running", checkpoint=name)  # so that it is not put away twice under two names
+    name = Store(run.folder.parent).name(run, Recipe.of(**run.recipe))
     final = roots()[1] / name
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
