@@ -77,9 +77,8 @@ class Errand:
 
     def _send(self, with_state: bool) -> None:
         folder, before = self.run.folder, _written(self.run.folder / "state.json")
-        said = (
-            folder / "state.json"
-        ).read_bytes()  # before the rest, which is then at least as new as it says
+        # before the rest, which is then at least as new as it says
+        said = (folder / "state.json").read_bytes()
         state = State(**json.loads(said))
         with_state = with_state or state.condition not in ACTIVE
         places = self._places(state, with_state)

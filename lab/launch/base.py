@@ -73,9 +73,8 @@ def answer(place: str, call: Callable[[], T]) -> T:
         except Exception as error:  # libraries of clusters raise whatever they like
             raised.append(error)
 
-    thread = threading.Thread(
-        target=ask, daemon=True
-    )  # a library without a time limit must not stop everything
+    # in a thread, since a library without a time limit must not stop everything
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(ANSWER)
     if found:
