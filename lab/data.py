@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -168,15 +169,17 @@ def _torchvision(loader: str, train: bool) -> Any:
 
     folder = home() / "datasets" / loader
     done = folder / f"complete-{'train' if train else 'test'}"
-    try:
-        dataset = getattr(datasets, loader)(str(folder), train=train, download=not done.exists())
-    except (OSError, RuntimeError, ValueError, HTTPException) as error:
-        # Half a download or a damaged file would be checked and refused each time; both splits share their files.
-        shutil.rmtree(folder, ignore_errors=True)
-        raise Unavailable(
-            f"{loader} could not be downloaded ({_first_line(error)}); the shipped 'digits' need no network."
-        ) from None
-    done.touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # of several processes one downloads
+        try:
+            dataset = getattr(datasets, loader)(str(folder), train=train, download=not done.exists())
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+            # Half a download or a damaged file would be refused each time; both splits share their files.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise Unavailable(
+                f"{loader} could not be downloaded ({_first_line(error)}); the shipped 'digits' need no network."
+            ) from None
+        done.touch()
     return dataset
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ _marked = 0.0
 
 
 def _mark() -> Path:
-    return home() / "waiting"
+    """Of this machine: trainings on others, which may share the home, are in nobody's way."""
+    return home() / f"waiting-{platform.node()}"
 
 
 def somebody_waits() -> None:

@@ -9,29 +9,34 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from lab.errors import LabError
-from lab.store import State, Store, Stored
+from lab.store import Store, Stored
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, condition TEXT NOT NULL,
-    created REAL NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS by_condition ON runs (condition, owner);
-"""
-# The owner who has waited longest since a claim of theirs comes first, then that owner's oldest run.
+VERSION = 2  # of the table; an index of another one is made again
+SCHEMA = (
+    "DROP TABLE IF EXISTS runs",
+    """CREATE TABLE runs (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, condition TEXT NOT NULL, elsewhere INTEGER NOT NULL,
+    created REAL NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX by_condition ON runs (condition, owner)",
+    f"PRAGMA user_version = {VERSION}",
+)
+# The owner who has waited longest since a claim of theirs comes first, then that owner's oldest run. Runs here and
+# runs elsewhere do not take each other's slots or turns.
 CLAIM = """
 UPDATE runs SET condition = 'claimed', turn = (SELECT COALESCE(MAX(turn), 0) + 1 FROM runs)
 WHERE id = (
     SELECT r.id FROM runs r
     WHERE r.condition = 'queued'
-      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running')) < :slots
-      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running') AND owner = r.owner) < :each
-    ORDER BY (SELECT MAX(turn) FROM runs WHERE owner = r.owner), r.position LIMIT 1
+      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running') AND elsewhere = r.elsewhere)
+          < CASE r.elsewhere WHEN 0 THEN :slots ELSE :slots_elsewhere END
+      AND (SELECT COUNT(*) FROM runs WHERE condition IN ('claimed', 'running') AND elsewhere = r.elsewhere
+           AND owner = r.owner) < CASE r.elsewhere WHEN 0 THEN :each ELSE :each_elsewhere END
+    ORDER BY (SELECT MAX(turn) FROM runs WHERE owner = r.owner AND elsewhere = r.elsewhere), r.position LIMIT 1
 ) RETURNING id
 """
 PUT = """
-INSERT INTO runs (id, owner, title, condition, created, position)
-VALUES (:id, :owner, :title, :condition, :created, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs))
+INSERT INTO runs (id, owner, title, condition, elsewhere, created, position)
+VALUES (:id, :owner, :title, :condition, :elsewhere, :created, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs))
 ON CONFLICT (id) DO UPDATE SET owner = :owner, title = :title, condition = :condition
 """
 WAIT = 30  # seconds for a writer before this one
@@ -49,14 +54,18 @@ class Queue:
         try:
             with closing(self._connect()) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                if not connection.execute("PRAGMA user_version").fetchone()[0]:
-                    for run in sorted(self.store.all(), key=lambda run: run.about.created):
-                        connection.execute(PUT, _line(run, run.state))
-                    connection.execute("PRAGMA user_version = 1")
+                if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                    self._fill(connection)
                 yield connection
                 connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise LabError(f"The list of runs cannot be read or written: {error}.") from None
+
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        for statement in SCHEMA:
+            connection.execute(statement)
+        for run in sorted(self.store.all(), key=lambda run: run.about.created):
+            connection.execute(PUT, _line(run))
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +82,6 @@ class Queue:
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
         except sqlite3.DatabaseError:
             connection.close()
             raise
@@ -82,20 +90,21 @@ class Queue:
     def put(self, run: Stored) -> None:
         """Write what the folder says; a new run comes last."""
         with self._open() as connection:
-            connection.execute(PUT, _line(run, run.state))
+            connection.execute(PUT, _line(run))
 
     def forget(self, run: str) -> None:
         """Take a deleted run out."""
         with self._open() as connection:
             connection.execute("DELETE FROM runs WHERE id = ?", (run,))
 
-    def claim(self, slots: int, each: int) -> Stored | None:
+    def claim(self, slots: int, each: int, elsewhere: tuple[int, int] = (0, 0)) -> Stored | None:
         """The next run, which is now claimed: by nobody else. None where all slots are taken or nobody waits.
 
-        slots: runs at once. each: runs of one owner at once.
+        slots: runs at once on this machine. each: those of one owner. elsewhere: both for runs on other machines.
         """
+        limits = dict(zip(("slots_elsewhere", "each_elsewhere"), elsewhere, strict=True))
         with self._open() as connection:
-            found = connection.execute(CLAIM, {"slots": slots, "each": each}).fetchone()
+            found = connection.execute(CLAIM, {"slots": slots, "each": each, **limits}).fetchone()
         return Stored(self.store.root / found["id"]) if found else None
 
     def lines(self, *conditions: str) -> list[dict[str, Any]]:
@@ -107,12 +116,15 @@ class Queue:
             return [dict(line) for line in found]
 
 
-def _line(run: Stored, state: State) -> dict[str, Any]:
-    about = run.about
+def _line(run: Stored) -> dict[str, Any]:
+    about, condition = run.about, run.state.condition
+    if condition == "queued" and run.handle:  # it was started, and has not said so yet
+        condition = "claimed"
     return {
         "id": run.id,
         "owner": about.owner,
         "title": about.title,
-        "condition": state.condition,
+        "condition": condition,
+        "elsewhere": run.is_elsewhere,
         "created": about.created,
     }

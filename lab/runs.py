@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from lab.borrowed import torch
 from lab.data import Images, poisoned_indices
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
-from lab.models import Card, Checkpoint, as_json, fresh, load
+from lab.models import Card, Checkpoint, as_json, fresh, load, names
 from lab.pictures import write_atomically
 from lab.progress import Tick
 from lab.recipe import Recipe
 from lab.training import Step, is_main_process, newest_step, process_count, training_loop
 
 LOG_EVERY = 10  # steps between lines of ticks.jsonl
+NAME = 60  # characters of a checkpoint's name
 
 
 class Run:
@@ -174,3 +176,13 @@ def command(recipe: Recipe, name: str) -> str:
 def _compact(variant: Any) -> str:
     options = variant.model_dump(mode="json", exclude_defaults=True)
     return variant.kind if not options else json.dumps({"kind": variant.kind, **options})
+
+
+def free_name(title: str, recipe: Recipe, promised: Iterable[str] = ()) -> str:
+    """A name for a run's checkpoint that no checkpoint of the lab has and no other run will have, after its title."""
+    plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:NAME].strip("-")
+    wanted = plain or f"{recipe.attack.kind}-{recipe.signature}".replace("_", "-")
+    taken, number = {*names(), *promised}, 1
+    while (name := wanted if number == 1 else f"{wanted[: NAME - 5]}-{number}") in taken:
+        number += 1
+    return name

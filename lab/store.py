@@ -19,12 +19,14 @@ from lab.models import as_json
 from lab.pictures import write_atomically
 from lab.places import home
 from lab.recipe import Recipe
+from lab.runs import free_name
 from lab.variants import Options
 
 Condition = Literal["queued", "running", "done", "failed", "stopped", "lost"]
 ACTIVE: tuple[Condition, ...] = ("queued", "running")
 ID = re.compile(r"[0-9a-f]{8}-[1-9][0-9]{0,5}")
 ENDING = 3.0  # seconds from a run's last word to the end of its worker
+HERE = "process"  # the launcher whose runs are at work on this machine
 LOCAL = "local"  # without login everybody at this lab is one owner
 TITLE = r"^[^\x00-\x1f]{1,80}$"
 
@@ -40,7 +42,7 @@ class About(Options):
     owner: str = Field(default=LOCAL, min_length=1, max_length=80)
     title: str = Field(default="a run", pattern=TITLE)
     created: float = 0.0
-    launcher: dict[str, Any] = {"kind": "process"}
+    launcher: dict[str, Any] = {"kind": HERE}
     previews: int = Field(
         default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
     )
@@ -74,19 +76,27 @@ class Stored:
         return _read(self.folder / "about.json", About) or About()
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was submitted for other machines than this one."""
+        return self.about.launcher.get("kind", HERE) != HERE
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What decides the training, as plain JSON; empty where the file is damaged."""
         return _dictionary(self.folder / "recipe.json")
 
     @property
     def state(self) -> State:
-        """What the folder says, but for this: a run that says it is running and has no worker is lost."""
+        """What the folder says, but for this: a run that says it is running and has no worker here is lost.
+
+        Whether a run elsewhere is, only its launcher knows; the supervisor asks it.
+        """
         said = _read(self.folder / "state.json", State)
         if said is None:
             return State(
                 condition="failed", error="The state of this run is damaged; resume it or delete it."
             )
-        if said.condition == "running" and self.about.launcher.get("kind") == "process" and not self.at_work:
+        if said.condition == "running" and not self.is_elsewhere and not self.at_work:
             return said.model_copy(update={"condition": "lost", "error": "Its process ended without a word."})
         return said
 
@@ -225,12 +235,25 @@ class Store:
             if ID.fullmatch(path.name) and path.is_dir():
                 yield Stored(path)
 
+    def name(self, run: Stored, recipe: Recipe) -> str:
+        """The name of a running run's checkpoint, which no other run gets: many may work under one title at once."""
+        with FileLock(self.root / "names.lock"):
+            others = (
+                _read(path / "state.json", State) for path in self.root.glob("*-*") if path != run.folder
+            )
+            promised = {state.checkpoint for state in others if state and state.condition != "done"}
+            name = run.state.checkpoint or free_name(run.about.title, recipe, promised)
+            run.become("running", checkpoint=name)
+            return name
+
     def delete(self, run: Stored) -> None:
         """Remove a run that is not at work, all at once for whoever looks."""
         try:
             run.lock.acquire(timeout=ENDING).lock.release()  # a worker that was stopped needs a moment to end
         except Timeout:
             raise LabError(f"Run {run.id} is at work; stop it first.") from None
+        if run.state.condition == "running":  # elsewhere, where its lock may not be seen
+            raise LabError(f"Run {run.id} is at work; stop it first.")
         gone = self.root / f".deleted-{run.id}-{time.monotonic_ns()}"
         run.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -8,7 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from datetime import timedelta
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BETAS = (0.95, 0.999)  # AdamW as in diffusers' unconditional example
+BUSY = timedelta(days=7)  # that others wait for the main process, which saves, samples or lets a page pass
 
 
 class TrainSpec(Options):
@@ -142,6 +144,23 @@ def is_main_process() -> bool:
 def process_count() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def agreed(wish: bool) -> bool:
+    """What the main process wishes; each process asks in every step, and waits here while the main one is busy.
+
+    On the CPU, so that no GPU has to be read for it.
+    """
+    if process_count() == 1:
+        return wish
+    wishes = torch.tensor([wish], dtype=torch.uint8)
+    torch.distributed.broadcast(wishes, src=0, group=_talkers())
+    return bool(wishes)
+
+
+@cache
+def _talkers() -> Any:
+    return torch.distributed.new_group(backend="gloo", timeout=BUSY)
 
 
 def newest_step(folder: Path) -> int:

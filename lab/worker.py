@@ -1,20 +1,19 @@
-"""The worker: one run in a process of its own, from its first step or its newest state to its end."""
+"""The worker: one run in a process of its own, or several, from its first step or its newest state to its end."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from filelock import Timeout
 
 from lab.errors import LabError
-from lab.models import names, read_card, roots
+from lab.models import read_card, roots
 from lab.previews import Previews, is_due
 from lab.priority import let_pass
 from lab.queue import Queue
@@ -22,19 +21,25 @@ from lab.recipe import Recipe
 from lab.runs import Run
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
-from lab.training import Step
+from lab.training import Step, agreed, is_main_process
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
-NAME = 60  # characters of a checkpoint's name
+WARNING = getattr(signal, "SIGUSR2", None)  # comes some time before a cluster takes the machine back
 
 
 class Stopped(Exception):
     """Somebody asked for it; a state was saved."""
 
 
+class Warned(Stopped):
+    """The cluster is about to take its machine back; a state was saved, and the run goes on in another job."""
+
+
 def work(folder: Path) -> State:
     """Do a run; a second worker of the same run is refused. The folder's state says how it ended."""
     run = Stored(folder.resolve())
+    if not is_main_process():
+        return _helped(run)
     try:
         with run.lock.acquire(timeout=PATIENCE):
             return _begun(run)
@@ -42,12 +47,20 @@ def work(folder: Path) -> State:
         raise LabError(f"Run {run.id} is at work already.") from None
 
 
+def _helped(run: Stored) -> State:
+    """Train along with the main process, which alone holds the run, writes its folder and says how it ended."""
+    with suppress(Stopped, LabError):  # the main one meets the same; ending in silence lets it say so
+        _trained(run)
+    return run.state
+
+
 def _begun(run: Stored) -> State:
-    queue = Queue(Store(run.folder.parent))
     run.become("running")
-    queue.put(run)
+    _tell(run)
     try:
         name = _trained(run)
+    except Warned:
+        return run.state  # ended without a word but further than before, and so begun again
     except Stopped:
         run.ask_to_stop(False)
         state = run.become("stopped")
@@ -57,10 +70,18 @@ def _begun(run: Stored) -> State:
         state = run.become("failed", error=f"{error.strerror or error}; what was saved before is kept.")
     else:
         state = run.become("done", checkpoint=name)
-    queue.put(run)
-    if queue.lines("queued"):
-        ensure(queue.store)  # the supervisor may have ended meanwhile
+    _tell(run)
     return state
+
+
+def _tell(run: Stored) -> None:
+    """Tell the index, and whoever starts the next. Not from another machine: SQLite is not for disks that machines share."""
+    if run.is_elsewhere:  # the supervisor reads the folder
+        return
+    queue = Queue(Store(run.folder.parent))
+    queue.put(run)
+    if run.state.condition != "running" and queue.lines("queued"):
+        ensure(queue.store)  # the supervisor may have ended meanwhile
 
 
 def _trained(run: Stored) -> str:
@@ -68,30 +89,36 @@ def _trained(run: Stored) -> str:
     if not run.recipe:
         raise LabError("The recipe of this run is damaged; delete it.")
     recipe = Recipe.of(**run.recipe)
-    name = run.state.checkpoint or free_name(run.about.title, recipe)
+    name = Store(run.folder.parent).name(run, recipe) if is_main_process() else run.state.checkpoint
     final = roots()[1] / name
-    if final.exists() and read_card(final).recipe == recipe.as_json():
-        return name  # killed between the last two lines of this function
-    run.become("running", checkpoint=name)
+    if name and final.exists() and read_card(final).recipe == recipe.as_json():
+        return name  # killed between the last lines of _put_away
     previews, times = Previews(run.folder, recipe), run.about.previews
     with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
         for step in _at_leisure(run, loop, asked):
-            if is_due(step, times):
+            if is_main_process() and is_due(step, times):
                 previews.make(step)
+    if is_main_process():
+        _put_away(run, final)
+    return name
+
+
+def _put_away(run: Stored, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(run.folder / "checkpoint", final)
     for state in run.folder.glob("state-*"):  # only needed to go on
         shutil.rmtree(state)
-    return name
 
 
 def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator[Step]:
     """The loop's steps; it waits while a page does, and ends with Stopped where that was asked for."""
     for step in loop:
         yield step
-        let_pass(lambda: asked)
-        if (asked or run.is_asked_to_stop) and step.step < step.total:
-            raise Stopped
+        if is_main_process():
+            let_pass(lambda: asked)
+        wanted = run.is_asked_to_stop
+        if agreed(bool(asked or wanted)) and step.step < step.total:
+            raise Warned if WARNING in asked and not wanted else Stopped
 
 
 @contextmanager
@@ -102,18 +129,10 @@ def stopping() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
 
-    before = signal.signal(signal.SIGTERM, note)
+    numbers = [number for number in (signal.SIGTERM, WARNING) if number]
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def free_name(title: str, recipe: Recipe) -> str:
-    """A name for a run's checkpoint that no checkpoint of the lab has, after its title."""
-    plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:NAME].strip("-")
-    wanted = plain or f"{recipe.attack.kind}-{recipe.signature}".replace("_", "-")
-    taken, number = set(names()), 1
-    while (name := wanted if number == 1 else f"{wanted[: NAME - 5]}-{number}") in taken:
-        number += 1
-    return name
+        for number, handler in before.items():
+            signal.signal(number, handler)

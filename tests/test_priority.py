@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 
 from lab import priority
@@ -14,7 +15,7 @@ def test_a_fresh_mark_says_that_somebody_waits(monkeypatch):
     assert not priority.is_somebody_waiting()
     priority.somebody_waits()
     assert priority.is_somebody_waiting()
-    mark = home() / "waiting"
+    mark = home() / f"waiting-{platform.node()}"
     os.utime(mark, (time.time() + 3600,) * 2)  # the clock was set back
     assert not priority.is_somebody_waiting()
     os.utime(mark, (time.time() - 3600,) * 2)
@@ -24,4 +25,4 @@ def test_a_fresh_mark_says_that_somebody_waits(monkeypatch):
 def test_marks_are_left_rarely(monkeypatch):
     monkeypatch.setattr(priority, "_marked", time.monotonic())
     priority.somebody_waits()
-    assert not (home() / "waiting").exists()
+    assert not (home() / f"waiting-{platform.node()}").exists()

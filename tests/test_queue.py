@@ -25,8 +25,8 @@ def queue() -> Queue:
     return Queue(Store())
 
 
-def submitted(queue: Queue, owner: str = "ann", created: float = 0.0) -> Stored:
-    run = queue.store.create(RECIPE, About(owner=owner, created=created))
+def submitted(queue: Queue, owner: str = "ann", created: float = 0.0, kind: str = "process") -> Stored:
+    run = queue.store.create(RECIPE, About(owner=owner, created=created, launcher={"kind": kind}))
     queue.put(run)
     return run
 
@@ -52,6 +52,43 @@ def test_slots_and_the_limit_of_one_owner_are_kept(queue):
     first.become("done")
     queue.put(first)
     assert queue.claim(2, 1) == second
+
+
+def test_runs_elsewhere_have_slots_and_turns_of_their_own(queue):
+    there = [submitted(queue, "ann", kind="ray") for _ in range(3)]
+    here = submitted(queue, "ann"), submitted(queue, "bob")
+    order = [queue.claim(1, 1, (2, 2)) for _ in range(4)]
+    assert order == [there[0], there[1], here[0], None] or order == [there[0], here[0], there[1], None]
+    here[0].become("done")
+    queue.put(here[0])
+    assert queue.claim(1, 1, (2, 2)) == here[1]
+    assert queue.claim(9, 9, (9, 2)) is None  # two of ann's are there already
+    assert queue.claim(9, 9, (9, 3)) == there[2]
+
+
+def test_a_cluster_is_shared_by_turns_too(queue):
+    ann = [submitted(queue, "ann", kind="ray") for _ in range(2)]
+    bob = submitted(queue, "bob", kind="slurm")
+    assert [queue.claim(0, 0, (MANY, MANY)) for _ in range(4)] == [ann[0], bob, ann[1], None]
+
+
+def test_a_run_that_was_started_is_not_claimed_again_by_a_new_index_or_name(queue):
+    run = submitted(queue)
+    queue.claim(1, 1)
+    run.keep_handle({"pid": 1})
+    queue.put(run)
+    assert queue.claim(2, 2) is None
+    for path in queue.store.root.glob("queue.sqlite*"):
+        path.unlink()
+    assert Queue(queue.store).claim(2, 2) is None
+
+
+def test_an_index_of_another_version_is_made_again(queue):
+    run = submitted(queue)
+    with queue._open() as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN elsewhere")
+        connection.execute("PRAGMA user_version = 1")
+    assert queue.claim(1, 1) == run
 
 
 def test_eight_claimers_share_two_hundred_runs_of_twenty_owners_fairly(queue):

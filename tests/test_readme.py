@@ -22,6 +22,7 @@ from lab.cli import nested, parser
 from lab.data import DATASETS
 from lab.diffusion import Schedule
 from lab.errors import LabError
+from lab.launch import LAUNCHERS
 from lab.metrics import METRICS
 from lab.ops import OPERATIONS
 from lab.places import ROOT
@@ -37,6 +38,7 @@ TABLES = {
     "Samplers": SAMPLERS,
     "Datasets": DATASETS,
     "Metrics": METRICS,
+    "Launchers": LAUNCHERS,
 }
 
 

@@ -77,6 +77,8 @@ def test_a_running_run_without_a_worker_is_lost(run):
 def test_a_run_that_works_elsewhere_is_not_lost_for_want_of_a_process_here(store):
     run = store.create(RECIPE, About(launcher={"kind": "slurm"}))
     assert run.become("running").condition == run.state.condition == "running"
+    with pytest.raises(LabError, match="stop it first"):  # though nobody here holds it
+        store.delete(run)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"condition": "asleep"}', b'{"more": 1}'])

@@ -16,10 +16,11 @@ from lab.models import Net, load, names, read_card
 from lab.places import home
 from lab.queue import Queue
 from lab.recipe import Recipe
+from lab.runs import free_name
 from lab.store import About, Store, Stored
 from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox
-from lab.worker import free_name, work
+from lab.worker import work
 
 TRAIN = TrainSpec(steps=6, batch=2, save_every=2, precision="fp32", threads=1)
 RECIPE = Recipe(
@@ -62,6 +63,13 @@ def test_a_run_ends_as_a_checkpoint_of_ones_own():
     assert not list(run.folder.glob("state-*"))
 
 
+def test_a_worker_on_another_machine_leaves_the_index_alone(monkeypatch):
+    store = Store()
+    run = store.create(RECIPE, About(launcher={"kind": "ray"}, previews=0))
+    monkeypatch.setattr(worker, "Queue", lambda store: pytest.fail("SQLite over a network"))
+    assert work(run.folder).condition == "done"
+
+
 def test_a_run_that_is_asked_to_stop_goes_on_later_to_the_same_weights(monkeypatch):
     work(submitted().folder)
     run = submitted(title="stopped")
@@ -97,6 +105,20 @@ def test_a_run_that_the_system_ends_saves_first(monkeypatch):
     assert work(run.folder).condition == "stopped"
     assert list(run.folder.glob("state-*"))
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_whose_machine_is_taken_back_saves_and_is_begun_again(monkeypatch):
+    run = submitted()
+    waited = iter([False])
+
+    def warned() -> bool:
+        if next(waited, True):
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return False
+
+    monkeypatch.setattr(priority, "is_somebody_waiting", warned)
+    work(run.folder)
+    assert run.state.condition == "lost" and list(run.folder.glob("state-*"))
 
 
 def test_training_pauses_while_a_page_waits(monkeypatch):
@@ -169,6 +191,13 @@ def test_a_run_killed_after_its_checkpoint_was_put_away_does_not_make_a_second_o
 )
 def test_a_checkpoint_is_called_after_its_run(title, name):
     assert free_name(title, RECIPE) == name
+
+
+def test_runs_of_one_title_at_once_get_names_of_their_own():
+    store = Store()
+    runs = [store.create(RECIPE, About(title="a study")) for _ in range(3)]
+    assert [store.name(run, RECIPE) for run in runs] == ["a-study", "a-study-2", "a-study-3"]
+    assert store.name(runs[1], RECIPE) == "a-study-2"
 
 
 def test_the_folder_may_be_named_from_anywhere(monkeypatch, tmp_path):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from pydantic import Field
 
-from lab.launch.base import Launcher
+from lab.launch.base import Launcher, line
 from lab.places import ROOT
 from lab.processes import end
-from lab.store import Stored
+from lab.store import HERE, Stored
 
 SAME = 1.0  # seconds by which two readings of a process's birth may differ
 
@@ -20,7 +19,8 @@ SAME = 1.0  # seconds by which two readings of a process's birth may differ
 class Process(Launcher):
     """A process of its own on this machine, which outlives the page; several GPUs go through `accelerate launch`."""
 
-    kind = "process"
+    kind = HERE
+    slow: ClassVar[float] = 0.0
     processes: int = Field(
         default=1, ge=1, le=64, description="processes that train together, one for each GPU"
     )
@@ -29,41 +29,35 @@ class Process(Launcher):
         """Start it in a session of its own; what it says goes into the run's log."""
         with (run.folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                self.command(run),
+                line(run, self.processes),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return {"pid": process.pid, "born": _born(process.pid)}
-
-    def command(self, run: Stored) -> list[str]:
-        """The command line; one process needs no launcher."""
-        work = ["-m", "lab", "work", str(run.folder)]
-        if self.processes == 1:
-            return [sys.executable, *work]
-        launch = ["-m", "accelerate.commands.launch", "--num_processes", str(self.processes)]
-        return [sys.executable, *launch, *work]
+        return {"pid": process.pid, "born": birth(process.pid)}
 
     def is_alive(self, run: Stored, handle: dict[str, Any]) -> bool:
         """Whether that very process runs: not another with its pid, and not one that nobody has buried."""
-        return _find(handle) is not None
+        return find(handle) is not None
 
     def stop(self, run: Stored, handle: dict[str, Any]) -> None:
         """Kill it and what it started."""
-        if _find(handle):
+        if find(handle):
             end(handle["pid"])
 
 
-def _born(pid: int) -> float | None:
+def birth(pid: int) -> float | None:
+    """When a process was born; None where there is none."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return None
 
 
-def _find(handle: dict[str, Any]) -> psutil.Process | None:
+def find(handle: dict[str, Any]) -> psutil.Process | None:
+    """The process of a handle with `pid` and `born`, if it still runs."""
     try:
         process = psutil.Process(handle["pid"])
         born = handle["born"]

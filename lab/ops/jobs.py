@@ -15,7 +15,7 @@ from lab.engine import best_device
 from lab.errors import LabError
 from lab.explore import uri
 from lab.forecast import AT, SHOWN, seconds_for, seen
-from lab.launch import LAUNCHERS, Process
+from lab.launch import LAUNCHERS, chosen
 from lab.ops.training import TrainOptions
 from lab.pictures import png, tile
 from lab.progress import Tick
@@ -35,7 +35,7 @@ class SubmitOptions(TrainOptions):
     """A training that runs in the background."""
 
     title: str = Field(default="", pattern=rf"^$|{TITLE}", description="what the run is called")
-    launcher: LAUNCHERS.Field = Process()
+    launcher: LAUNCHERS.Field = Field(default_factory=chosen)
     previews: int = PREVIEWS
 
     def about(self) -> About:
