@@ -121,11 +121,11 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
     yield SampleSpec(sampler=own, n=FEW), QUESTIONS
     if not RECIPES[name].attack.poison_rate:
         return
-    yield SampleSpec(sampler=other, n=N), PAIR
-    yield SampleSpec(sampler=own, n=FEW, clip="x0"), PAIR
-    yield SampleSpec(sampler=own, n=FEW, clip="xt"), PAIR
+    yield SampleSpec(sampler=other, n=FEW), PAIR
+    yield SampleSpec(sampler=own, n=FEW, clip="x0"), PAIR[1:]
+    yield SampleSpec(sampler=own, n=FEW, clip="xt"), PAIR[1:]
     if name == "mnist-grey-box-hat":
-        yield SampleSpec(sampler=TRUE, n=FEW), PAIR[1:]  # does the respaced sampler tell the truth?
+        yield SampleSpec(sampler=TRUE, n=64), PAIR[1:]  # does the respaced sampler tell the truth?
 
 
 def samplers(recipe: Recipe) -> tuple[Any, Any]:
