@@ -54,7 +54,7 @@ def cluster() -> Iterator[str]:
     with tempfile.TemporaryFile() as said:
         try:
             started.append(node(mark, said, *head, f"--temp-dir={folder}", "--disable-usage-stats"))
-            wait_until(lambda: are_up(started, said) and answers(dashboard))
+            wait_until(lambda: are_up(started, said) and nodes_of(address) == 1)
             started.append(node(mark, said, f"--address=127.0.0.1:{port}"))
             wait_until(lambda: are_up(started, said) and nodes_of(address) == 2 and takes_jobs(address))
             yield address
@@ -101,11 +101,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as caller:
-        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
