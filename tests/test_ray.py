@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -31,48 +33,56 @@ RAY = {"kind": "ray"}
 NODE = ("--num-cpus", "1", "--num-gpus", "0", "--object-store-memory", "80000000", "--block")
 
 
+PORTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
+# A busy machine is no broken one.
+PATIENT = {"RAY_raylet_start_wait_time_s": "240", "RAY_agent_register_timeout_ms": "240000"}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of two nodes with a core each, none of whose processes is left in the end."""
     pytest.importorskip("ray", reason="pip install -r requirements-ray.txt")
-    mark, (port, dashboard) = uuid.uuid4().hex, (free_port(), free_port())
+    mark, (port, dashboard, clients) = uuid.uuid4().hex, (free_port(), free_port(), free_port())
     address, folder = f"http://127.0.0.1:{dashboard}", tempfile.mkdtemp(prefix="ray")
+    head = (
+        "--head",
+        f"--port={port}",
+        f"--dashboard-port={dashboard}",
+        f"--ray-client-server-port={clients}",
+    )
+    started = []
     with tempfile.TemporaryFile() as said:
-        head = ("--head", "--port", str(port), "--dashboard-port", str(dashboard), "--temp-dir", folder)
-        started = [
-            node(mark, said, *head, "--disable-usage-stats", "--ray-client-server-port", str(free_port()))
-        ]
         try:
-            wait_until(lambda: answers(dashboard))
-            started.append(node(mark, said, "--address", f"127.0.0.1:{port}"))
-            wait_until(lambda: nodes_of(address) == 2 and takes_jobs(address))
+            started.append(node(mark, said, *head, f"--temp-dir={folder}", "--disable-usage-stats"))
+            wait_until(lambda: are_up(started, said) and nodes_of(address) == 1)
+            started.append(node(mark, said, f"--address=127.0.0.1:{port}"))
+            wait_until(lambda: are_up(started, said) and nodes_of(address) == 2 and takes_jobs(address))
             yield address
         finally:
             for process in (*started, *marked(mark)):
                 end(process.pid)
             wait_until(lambda: all(process.poll() is not None for process in started) and not marked(mark))
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def node(mark: str, said: object, *options: str) -> subprocess.Popen[bytes]:
-    agent = (
-        "--dashboard-agent-listen-port",
-        str(free_port()),
-        "--dashboard-agent-grpc-port",
-        str(free_port()),
-    )
-    command = [str(Path(sys.executable).parent / "ray"), "start", *options, *agent, *NODE]
-    env = {
-        **os.environ,
-        "LAB_TEST_CLUSTER": mark,
-        "OMP_NUM_THREADS": "1",
-        "RAY_raylet_start_wait_time_s": "240",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-    }
+def node(mark: str, said: IO[bytes], *options: str) -> subprocess.Popen[bytes]:
+    """One `ray start` that stays; with ports of its own, since two nodes share this machine."""
+    ports = [f"--{name}-port={free_port()}" for name in PORTS]
+    command = [str(Path(sys.executable).parent / "ray"), "start", *options, *ports, *NODE]
+    env = {**os.environ, **PATIENT, "LAB_TEST_CLUSTER": mark, "OMP_NUM_THREADS": "1"}
     for name in ADDRESSES:
         env.pop(name, None)
     return subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
     )
+
+
+def are_up(started: list[subprocess.Popen[bytes]], said: IO[bytes]) -> bool:
+    """Whether all nodes still run; where one ended, what it said."""
+    if any(process.poll() is not None for process in started):
+        said.seek(0)
+        pytest.fail(said.read().decode(errors="replace")[-4000:])
+    return True
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -91,11 +101,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as caller:
-        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
