@@ -14,7 +14,7 @@ from lab.launch.ray import Ray
 from lab.ops import OPERATIONS
 from lab.recipe import Recipe
 from lab.store import About, Store, Stored
-from lab.ui.tabs.attack import COMMON, MORE
+from lab.ui.form import COMMON, MORE
 
 
 @pytest.fixture
