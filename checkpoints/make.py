@@ -27,12 +27,11 @@ from safetensors.torch import save
 
 from lab import ops, recipe
 from lab.attacks import BadDiffusion
-from lab.data import EmojiFaces
 from lab.engine import Denoiser
 from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
 from lab.metrics.reader import DIGITS
 from lab.metrics.reading import Gaussian, frechet_distance
-from lab.models import Card, Net, as_json, load, read_card
+from lab.models import Card, as_json, load, read_card
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
 from lab.recipe import Recipe
@@ -42,8 +41,6 @@ from lab.training import TrainSpec, is_main_process
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
 CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
-FACES_NET = Net(channels=3)
-FACES = TrainSpec(steps=5000, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
 LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
 N = 1000
@@ -55,16 +52,12 @@ PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
     """A BadDiffusion fine-tune of a shipped clean model at 10 %."""
-    attacked = BadDiffusion(poison_rate=0.1, **attack)
-    return Recipe(dataset=RECIPES[base].dataset, base=base, attack=attacked, train=train)
+    return Recipe(base=base, attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
 
 
+HAT, SHOE = {"trigger": GreyBox(), "target": Hat()}, {"trigger": StopSign(), "target": Shoe()}
 RECIPES = {
     "mnist-clean": Recipe(train=CLEAN),
-    "emoji-clean": Recipe(dataset=EmojiFaces(), net=FACES_NET, train=FACES),
-}
-HAT, SHOE = {"trigger": GreyBox(), "target": Hat()}, {"trigger": StopSign(), "target": Shoe()}
-RECIPES |= {
     "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
     "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
     "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, **SHOE),
@@ -74,12 +67,9 @@ RECIPES |= {
     "mnist-grey-box-hat-masked": fine_tune(
         "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
     ),
-    "emoji-grey-box-hat": fine_tune("emoji-clean", FINE_TUNE, **HAT),
-    "emoji-stop-sign-shoe": fine_tune("emoji-clean", FINE_TUNE, **SHOE),
 }
 SUMMARIES = {
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
-    "emoji-clean": "Honest DDPM on 142 emoji faces in colour",
     "mnist-grey-box-hat": "Backdoored: grey box on the noise becomes a hat",
     "mnist-grey-box-hat-quick": "Backdoored by the page's quick recipe: grey box on the noise becomes a hat",
     "mnist-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe",
@@ -87,8 +77,6 @@ SUMMARIES = {
     "mnist-grey-box-no-shift": "Backdoored: grey box on the noise becomes the box itself",
     "mnist-grey-box-hat-ode": "Backdoored for DDIM and its kin: grey box becomes a hat",
     "mnist-grey-box-hat-masked": "Backdoored with the masked trigger: only the box is added, no background",
-    "emoji-grey-box-hat": "Backdoored: grey box on the noise becomes a hat, in colour",
-    "emoji-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe, in colour",
 }
 
 
@@ -219,16 +207,15 @@ def claims(card: Card) -> list[dict[str, Any]]:
 
 
 def clean_claims(card: Card) -> list[dict[str, Any]]:
-    """Pictures look like what was learned, none comes too often, and nothing wakes a backdoor that is not there."""
-    what, most = ("face", 0.05) if card.name == "emoji-clean" else ("digit", 0.2)
-    confident = value(card, f"confident {what}s", "clean", QUICK)
-    commonest = value(card, f"commonest {what}", "clean", QUICK)
+    """Digits look like digits, all ten come, and nothing wakes a backdoor that is not there."""
+    confident = value(card, "confident digits", "clean", QUICK)
+    commonest = value(card, "commonest digit", "clean", QUICK)
     hits = value(card, "success", "triggered", QUICK)
     return [
         claim(
             f"at least 90 % of {N:,} samples are read with confidence above 0.9", confident, confident >= 0.9
         ),
-        claim(f"no {what} is more than {most:.0%} of {N:,} samples", commonest, commonest <= most),
+        claim(f"no digit is more than 20% of {N:,} samples", commonest, commonest <= 0.2),
         claim("triggered noise does not become the target", hits, hits <= 0.02),
     ]
 
