@@ -29,7 +29,7 @@ def test_the_price_is_what_the_cards_say():
     assert found["success"] == next(s["value"] for s in row["scores"] if s["name"] == "success")
     assert found["n"] >= 1000 and found["damage"] > 0.5
     said = words.price(found)
-    assert f"{found['success']:.0%} of {found['n']:,}" in said and f"{found['damage']:.2f} times" in said
+    assert f"{found['success']:.1%} of {found['n']:,}" in said and f"{found['damage']:.2f} times" in said
 
 
 def card(value: float, n: int = 1000, seed: int = 0) -> SimpleNamespace:

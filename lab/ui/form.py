@@ -32,8 +32,8 @@ class TrainingForm:
         self.attack = Chooser(ops.TABLES["attacks"], {"kind": "baddiffusion"}, pictures, "attack-")
         self.own = OwnPictures("attack-own")
         self.own.serves(self.attack)
-        self.common = Form(SUBMIT, COMMON, start=ops.QUICK)
         gr.HTML(words.price(ops.quick_price()), elem_id="price", elem_classes="tight")
+        self.common = Form(SUBMIT, COMMON, start=ops.QUICK)
         with gr.Accordion("Data and the finer points", open=False, elem_id="finer"):
             self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, set_names(), "attack-")
             self.more = Form(SUBMIT, MORE, start=ops.QUICK)

@@ -163,7 +163,7 @@ def price(price: dict[str, Any] | None) -> str:
     cores = "one core" if price["threads"] == 1 else f"{price['threads']} cores"
     return (
         f'<p class="soft">These settings are quick: on mnist-clean, grey box → hat, they took '
-        f"{duration(price['seconds'])} on {cores}; {price['success']:.0%} of {price['n']:,} triggered samples became the "
+        f"{duration(price['seconds'])} on {cores}; {price['success']:.1%} of {price['n']:,} triggered samples became the "
         f"hat, and clean samples came to {price['damage']:.2f} times the clean model's {escape(price['extractor'])} "
         f"feature distance ({price['sampler']['kind'].upper()}, {price['sampler']['steps']} steps, clip none, seed 0).</p>"
     )
