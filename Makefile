@@ -9,16 +9,17 @@ TOO_OLD = Trojan Noise needs Python 3.11 or newer; name one with make PYTHON=...
 run: $(VENV)/.run
 	$(BIN)/python app.py
 
+# One thread: a process that is forked after OpenMP has used several waits for them for ever.
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 		|| echo '*** NO CHROMIUM FOUND: THE BROWSER TESTS ARE SKIPPED (REQUIRE_BROWSER=1 makes that a failure) ***'
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m pytest -m soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
