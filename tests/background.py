@@ -10,15 +10,31 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 from PIL import Image
 
-from lab.ops import OPERATIONS
+from lab.launch import Launcher, base
+from lab.ops import OPERATIONS, jobs
 from lab.ops.jobs import SubmitOptions
 from lab.queue import Queue
 from lab.store import Condition, Store, Stored
+from lab.supervisor import Supervisor
 
 # Seconds in which a process surely imports torch, trains a few steps and ends; more on a machine that is busy.
 SOON = float(os.environ.get("TEST_PATIENCE", "300"))
+
+
+def overseeing(monkeypatch: pytest.MonkeyPatch, launcher: type[Launcher]) -> Supervisor:
+    """A supervisor in the test's own process, which asks the launcher's place every second."""
+    monkeypatch.setattr(jobs, "ensure", lambda store: None)
+    monkeypatch.setattr(base, "ANSWER", 300.0)  # a busy machine is no dead one
+    monkeypatch.setattr(launcher, "slow", 1.0)
+    return Supervisor(Store())
+
+
+def until(overseer: Supervisor, holds: Callable[[], bool]) -> None:
+    """Let the supervisor look until it holds."""
+    wait_until(lambda: bool(overseer.look() and False) or holds())
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

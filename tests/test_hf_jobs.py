@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
-from background import submit, wait_until
+from background import overseeing, submit, until
 from hub import Hub, stand_in
 
 from lab.errors import Unavailable
-from lab.launch import base
 from lab.launch.hf_jobs import HfJobs
 from lab.models import load
-from lab.ops import OPERATIONS, jobs
-from lab.store import Store, Stored
+from lab.ops import OPERATIONS
+from lab.store import Stored
 from lab.supervisor import Supervisor
 
 HF = {"kind": "hf_jobs"}
@@ -42,15 +41,8 @@ def hub(monkeypatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def overseer(monkeypatch) -> Supervisor:
-    """A supervisor in the test's own process, which asks every second."""
-    monkeypatch.setattr(jobs, "ensure", lambda store: None)
-    monkeypatch.setattr(base, "ANSWER", 300.0)  # a busy machine is no dead one
-    monkeypatch.setattr(HfJobs, "slow", 1.0)
-    return Supervisor(Store())
-
-
-def until(overseer: Supervisor, holds: Callable[[], bool]) -> None:
-    wait_until(lambda: bool(overseer.look() and False) or holds())
+    """It asks the launcher of this file."""
+    return overseeing(monkeypatch, HfJobs)
 
 
 def sent(hub: Hub, run: Stored, name: str, content: dict) -> None:

@@ -11,16 +11,15 @@ import sys
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import psutil
 import pytest
-from background import submit, wait_until
+from background import overseeing, submit, until, wait_until
 
 from lab.errors import Unavailable
-from lab.launch import base
 from lab.launch.ray import ADDRESSES, Ray
 from lab.models import names
 from lab.ops import OPERATIONS, jobs
@@ -105,15 +104,8 @@ def free_port() -> int:
 
 @pytest.fixture
 def overseer(monkeypatch) -> Supervisor:
-    """A supervisor in the test's own process, which asks the cluster every second."""
-    monkeypatch.setattr(jobs, "ensure", lambda store: None)
-    monkeypatch.setattr(base, "ANSWER", 300.0)  # a busy machine is no dead one
-    monkeypatch.setattr(Ray, "slow", 1.0)
-    return Supervisor(Store())
-
-
-def until(overseer: Supervisor, holds: Callable[[], bool]) -> None:
-    wait_until(lambda: bool(overseer.look() and False) or holds())
+    """It asks the launcher of this file."""
+    return overseeing(monkeypatch, Ray)
 
 
 def worker(run: Stored) -> psutil.Process:
