@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, field_validator, model_validator
 
 from lab.borrowed import diffusers_class, torch
-from lab.diffusion import BETA_SCHEDULES, Schedule
-from lab.errors import BadCheckpoint, LabError, UnknownName
+from lab.diffusion import Schedule
+from lab.errors import LabError, UnknownName
+from lab.people import who
 from lab.pictures import write_atomically
-from lab.places import CHECKPOINTS, home
+from lab.places import CHECKPOINTS
+from lab.trust import (
+    MAX_SIDE,
+    SCHEDULER_DEFAULTS,
+    check_count,
+    check_index,
+    check_texts,
+    network,
+    read_json,
+    scheduler_config,
+    unet_config,
+    weights,
+)
 from lab.variants import Options, unknown
 
 if TYPE_CHECKING:
@@ -28,27 +38,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 UNET_CONFIG = Path("unet/config.json")
 SCHEDULER_CONFIG = Path("scheduler/scheduler_config.json")
-MAX_JSON = 2**20
-MAX_PARAMETERS = 200_000_000
-MAX_SIDE = 256
-SCHEDULERS = (  # their betas alone decide the process, so that any sampler of the lab may take over
-    "DDPMScheduler",
-    "DDIMScheduler",
-    "PNDMScheduler",
-    "DPMSolverMultistepScheduler",
-    "UniPCMultistepScheduler",
-    "DEISMultistepScheduler",
-)
-BLOCKS = re.compile(r"(Attn|Resnet|Skip)?(Down|Up|Downsample|Upsample)Block2D")
-SCHEDULER_DEFAULTS = {
-    "num_train_timesteps": 1000,
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "prediction_type": "epsilon",
-    "variance_type": "fixed_small",
-    "clip_sample": True,
-}
+INDEX = Path("model_index.json")
+APART = 0.2  # standard deviation of a new class embedding; that of the time embedding is about 0.7
 
 
 class Card(Options):
@@ -65,6 +56,14 @@ class Card(Options):
     scores: list[dict[str, Any]] = []
     claims: list[dict[str, Any]] = []
     sha256: str = Field(default="", max_length=64)
+    origin: dict[str, Any] = {}
+    authors_scores: dict[str, float] = {}
+
+    @field_validator("*")
+    @classmethod
+    def _is_plain_text(cls, value: Any) -> Any:
+        check_texts(value, "A card")
+        return value
 
     @property
     def attack(self) -> dict[str, Any]:
@@ -114,11 +113,12 @@ class Checkpoint:
         save_file(weights, folder / WEIGHTS)
         os.chmod(folder / WEIGHTS, 0o644)
         done = replace(self, card=self.card.model_copy(update={"sha256": sha256(folder / WEIGHTS)}))
-        for name, content in done._json_files().items():
+        for name, content in done.json_files().items():
             write_atomically(folder / name, as_json(content))
         return done
 
-    def _json_files(self) -> dict[Path, Any]:
+    def json_files(self) -> dict[Path, Any]:
+        """Everything of its folder but the weights, by place."""
         unet = {k: v for k, v in self.unet.config.items() if not k.startswith("_") or k == "_class_name"}
         scheduler = {"_class_name": "DDPMScheduler", **SCHEDULER_DEFAULTS, **self.schedule.config}
         index = {
@@ -129,7 +129,7 @@ class Checkpoint:
         return {
             UNET_CONFIG: {"_class_name": "UNet2DModel", **unet},
             SCHEDULER_CONFIG: scheduler,
-            Path("model_index.json"): index,
+            INDEX: index,
             Path("card.json"): self.card.model_dump(mode="json"),
         }
 
@@ -145,6 +145,13 @@ def _swap(new: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint, all at once for whoever looks."""
+    gone = folder.with_name(f".{folder.name}-gone-{os.getpid()}")
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:
@@ -185,8 +192,13 @@ class Net(Options):
         return self
 
     def build(self, seed: int) -> UNet2DModel:
-        """A fresh network with weights from the seed."""
+        """A fresh network with weights from the seed; too large a one is refused before it is allocated."""
+        with torch.device("meta"):
+            check_count(sum(p.numel() for p in self._network().parameters()))
         torch.manual_seed(seed)
+        return self._network()
+
+    def _network(self) -> UNet2DModel:
         attends = [level in self.attention for level in range(len(self.widths))]
         return diffusers_class("UNet2DModel")(
             sample_size=self.side,
@@ -207,6 +219,26 @@ def fresh(net: Net, seed: int) -> Checkpoint:
     return Checkpoint(net.build(seed), Schedule.from_config(SCHEDULER_DEFAULTS), Card())
 
 
+def conditional(base: Checkpoint, classes: int, seed: int) -> Checkpoint:
+    """The base with class labels, null class included: with the null one, the last, it draws what it drew before.
+
+    classes: as `num_class_embeds` of a UNet2DModel. A base that has as many already stays as it is; another number
+    is refused. The other classes start apart, from the seed: from zeros they had hardly parted after 500 steps.
+    """
+    if base.classes == classes:
+        return base
+    if base.classes:
+        raise LabError(
+            f"This network has {base.classes} classes, null class included; it cannot get {classes}."
+        )
+    unet = diffusers_class("UNet2DModel").from_config({**base.unet.config, "num_class_embeds": classes})
+    unet.load_state_dict(base.unet.state_dict(), strict=False)
+    embedding, stream = unet.class_embedding.weight, torch.Generator().manual_seed(seed)
+    torch.nn.init.normal_(embedding, std=APART, generator=stream)
+    torch.nn.init.zeros_(embedding.data[-1])
+    return replace(base, unet=unet.float().eval().requires_grad_(False))
+
+
 # Loading ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,8 +249,10 @@ def load(source: str | Path) -> Checkpoint:
     the configuration promises; anything else raises BadCheckpoint with one sentence.
     """
     folder = find(source)
-    config = _unet_config(folder)
-    schedule = Schedule.from_config(_scheduler_config(folder))
+    if os.path.lexists(folder / INDEX):
+        check_index(read_json(folder / INDEX))
+    config = unet_config(read_json(folder / UNET_CONFIG))
+    schedule = Schedule.from_config(scheduler_config(read_json(folder / SCHEDULER_CONFIG)))
     card = read_card(folder)
     return Checkpoint(_unet(folder, config), schedule, card)
 
@@ -235,7 +269,7 @@ def find(source: str | Path) -> Path:
 
 def roots() -> tuple[Path, Path]:
     """Folders that hold named checkpoints: shipped ones first, then one's own."""
-    return CHECKPOINTS, home() / "checkpoints"
+    return CHECKPOINTS, who().home / "checkpoints"
 
 
 def names() -> list[str]:
@@ -253,145 +287,17 @@ def read_card(folder: Path) -> Card:
     path = folder / "card.json"
     if not path.exists():
         return Card(name=folder.name)
-    return Card.of(**_json(path))
+    return Card.of(**read_json(path))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BadCheckpoint(f"{path.parent.name}/{path.name} is missing; a checkpoint is a diffusers folder.")
-    if path.stat().st_size > MAX_JSON:
-        raise BadCheckpoint(f"{path.name} is larger than {MAX_JSON // 2**20} MiB; that is no configuration.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise BadCheckpoint(f"{path.name} is not JSON.") from None
-    if not isinstance(content, dict):
-        raise BadCheckpoint(f"{path.name} is not a JSON object.")
-    return content
-
-
-def _scheduler_config(folder: Path) -> dict[str, Any]:
-    stored = _json(folder / SCHEDULER_CONFIG)
-    _one_of("_class_name", stored.get("_class_name", SCHEDULERS[0]), SCHEDULERS)
-    for key in ("trained_betas", "rescale_betas_zero_snr"):
-        if stored.get(key):
-            raise BadCheckpoint(f"{key} of a scheduler is not supported; leave it out.")
-    config = {key: stored.get(key, default) for key, default in SCHEDULER_DEFAULTS.items()}
-    T, start, end = config["num_train_timesteps"], config["beta_start"], config["beta_end"]
-    if not (_whole(T) and 1 <= T <= 10_000):
-        raise BadCheckpoint(f"num_train_timesteps is a whole number from 1 to 10,000; got {str(T)[:40]}.")
-    if not (_number(start) and _number(end) and 0 < start <= end < 1):
-        raise BadCheckpoint("beta_start and beta_end are numbers with 0 < beta_start <= beta_end < 1.")
-    _one_of("beta_schedule", config["beta_schedule"], BETA_SCHEDULES)
-    _one_of("prediction_type", config["prediction_type"], ("epsilon",))
-    _one_of(
-        "variance_type",
-        config["variance_type"],
-        ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
-    )
-    return config
-
-
-def _one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise BadCheckpoint(f"{key} {str(value)[:40]!r} is not supported; allowed: {', '.join(allowed)}.")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
-def _unet_config(folder: Path) -> dict[str, Any]:
-    config = _json(folder / UNET_CONFIG)
-    _one_of("_class_name", config.get("_class_name"), ("UNet2DModel",))
-    for key in ("down_block_types", "up_block_types"):
-        if not all(isinstance(block, str) and BLOCKS.fullmatch(block) for block in _short_list(config, key)):
-            raise BadCheckpoint(f"{key} names a block that UNet2DModel does not have.")
-    _bounded("sample_size", config.get("sample_size"), MAX_SIDE)
-    for key, most in (
-        ("in_channels", 16),
-        ("out_channels", 16),
-        ("layers_per_block", 8),
-        ("norm_num_groups", 1024),
-    ):
-        _bounded(key, config.get(key, 1), most)
-    if config.get("in_channels") != config.get("out_channels"):
-        raise BadCheckpoint(
-            "in_channels and out_channels differ; a network here predicts noise of its images' shape."
-        )
-    for width in _short_list(config, "block_out_channels"):
-        _bounded("block_out_channels", width, 2048)
-    for key, most in (("num_class_embeds", 100_000), ("attention_head_dim", 2048)):
-        if config.get(key) is not None:
-            _bounded(key, config[key], most)
-    return {key: value for key, value in config.items() if not key.startswith("_")}
-
-
-def _short_list(config: Mapping[str, Any], key: str) -> list:
-    value = config.get(key)
-    if not isinstance(value, list) or not 1 <= len(value) <= 8:
-        raise BadCheckpoint(f"{key} is a list of 1 to 8 entries.")
-    return value
-
-
-def _bounded(key: str, value: object, most: int) -> None:
-    if not (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
-        raise BadCheckpoint(f"{key} is a whole number from 1 to {most}; got {str(value)[:40]}.")
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """What the scheduler's file of a folder says: of a pulled one the file as it was, with what the lab leaves out."""
+    kept = read_card(folder).origin.get("scheduler")
+    return kept if isinstance(kept, dict) else read_json(folder / SCHEDULER_CONFIG)
 
 
 def _unet(folder: Path, config: dict[str, Any]) -> UNet2DModel:
-    network = diffusers_class("UNet2DModel")
-    try:
-        with torch.device("meta"):  # shapes only: nothing is allocated before it has been counted
-            unet = network(**config)
-    except Exception as error:  # diffusers checks little itself and raises whatever it stumbles over
-        raise BadCheckpoint(f"UNet2DModel refuses this configuration: {_short(error)}.") from None
-    count = sum(p.numel() for p in unet.parameters())
-    if count > MAX_PARAMETERS:
-        raise BadCheckpoint(f"This network has {count:,} parameters; at most {MAX_PARAMETERS:,} are loaded.")
-    weights = _weights(folder / WEIGHTS, {k: tuple(v.shape) for k, v in unet.state_dict().items()})
-    unet.load_state_dict(weights, assign=True)
+    unet = network(config)
+    promised = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
+    unet.load_state_dict(weights(folder / WEIGHTS, promised), assign=True)
     return unet.float().eval().requires_grad_(False)
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-
-
-def _weights(path: Path, promised: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise BadCheckpoint(f"{path.name} is missing; weights are read from safetensors only.")
-    try:
-        with safe_open(path, "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-        _check_tensors(found, promised)
-        weights = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, BadCheckpoint):
-            raise
-        raise BadCheckpoint(f"{path.name} is not a complete safetensors file ({_short(error)}).") from None
-    for name, tensor in weights.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise BadCheckpoint(f"Tensor {name[:80]!r} holds values that are not finite numbers.")
-    return weights
-
-
-def _check_tensors(found: dict[str, tuple[int, ...]], promised: dict[str, tuple[int, ...]]) -> None:
-    missing, extra = sorted(promised.keys() - found), sorted(found.keys() - promised.keys())
-    if missing:
-        raise BadCheckpoint(f"{len(missing)} tensors are missing, the first is {missing[0][:80]!r}.")
-    if extra:
-        raise BadCheckpoint(
-            f"{len(extra)} tensors do not belong to this network, the first is {extra[0][:80]!r}."
-        )
-    for name, shape in promised.items():
-        if found[name] != shape:
-            raise BadCheckpoint(
-                f"Tensor {name[:80]!r} has shape {found[name]}, the configuration says {shape}."
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -20,7 +21,8 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from lab import archives
 from lab.borrowed import torch
 from lab.errors import BadPicture, LabError, UnknownName
-from lab.places import ASSETS, home
+from lab.people import who
+from lab.places import ASSETS
 from lab.variants import unknown
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ MAX_BYTES = 4 * 2**20
 MAX_SIDE = 4096  # checked on the header, before any pixel is decoded
 MAX_KEPT = 500  # pictures of one's own: a shared lab must not fill its disk
 MAX_SETS, MAX_SET = 20, 2000  # data sets of one's own, and images in each
+IN_A_ZIP = archives.Limits(file=MAX_BYTES, count=MAX_SET)
 SET_SIDE = 256  # no network of the lab takes larger images
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -117,14 +120,45 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+JPEG = b"\xff\xd8"  # how its bytes begin
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """The picture as JPEG bytes, with every pixel's own colour."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85, subsampling=0)
+    return buffer.getvalue()
+
+
+def columns(n: int) -> int:
+    """Images beside each other in a grid of n: at most eight."""
+    return min(8, n)
+
+
+def sheet(images: Tensor) -> bytes:
+    """Images as one lossless PNG, pixel for pixel."""
+    return png(tile(images, columns(len(images))))
+
+
+def glimpse(images: Tensor) -> bytes:
+    """Images as one JPEG, which shows them in a film at a quarter of the size; numbers are never taken from it."""
+    return jpeg(tile(images, columns(len(images))))
+
+
+def uri(picture: bytes) -> str | None:
+    """PNG or JPEG bytes as a data URI."""
+    kind = "jpeg" if picture.startswith(JPEG) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}" if picture else None
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write to a temporary name beside `path`, then rename: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.chmod(temporary, mode)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -141,7 +175,7 @@ def shipped(name: str) -> Image.Image:
 
 def kept_folder() -> Path:
     """Where pictures of one's own are kept."""
-    return home() / "pictures"
+    return who().home / "pictures"
 
 
 def kept_names() -> list[str]:
@@ -176,7 +210,7 @@ def keep(image: Image.Image, name: str = "") -> str:
 
 def sets_folder() -> Path:
     """Where uploaded data sets are kept, a folder each."""
-    return home() / "uploads"
+    return who().home / "uploads"
 
 
 def set_names() -> list[str]:
@@ -210,8 +244,8 @@ def _pictures_in(file: Path, open_files: ExitStack) -> list[tuple[str, Reader]]:
     """Name and reader of each picture: the file itself, or what a zip file holds."""
     if file.suffix.lower() != ".zip":
         return [(file.name, lambda: file)]
-    archive = open_files.enter_context(archives.opened(file))
-    found = archives.pictures_of(archive, ENDINGS, MAX_BYTES, MAX_SET)
+    archive = open_files.enter_context(archives.opened(file, IN_A_ZIP))
+    found = archives.pictures_of(archive, ENDINGS, IN_A_ZIP)
     return [(Path(info.filename).name, partial(archives.unpacked, archive, info)) for info in found]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,3 +14,15 @@ CHECKPOINTS = ROOT / "checkpoints"
 def home() -> Path:
     """Folder of this lab's own files: $LAB_HOME, else ~/.trojan-noise."""
     return Path(os.environ.get("LAB_HOME") or Path.home() / ".trojan-noise")
+
+
+def beside(folder: Path) -> Path:
+    """Where a folder's index, locks and marks lie: in it, or in a folder of its own below $LAB_INDEX.
+
+    They need a disk of this machine, and a home may lie on a network volume that has no locks. All of them may be lost.
+    """
+    if not (index := os.environ.get("LAB_INDEX")):
+        return folder
+    place = Path(index) / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    return place

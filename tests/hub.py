@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub: one server with repositories and jobs, as far as the lab uses them."""
+"""A stand-in for the Hugging Face Hub: one server with models, a dataset repository and jobs, as far as the lab uses them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,44 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from lab.places import ROOT
 from lab.processes import end
+
+
+@dataclass
+class Model:
+    """A model's repository, and what goes wrong with it."""
+
+    files: dict[str, bytes]
+    tags: list[str] = field(default_factory=lambda: ["diffusers", "diffusers:DDPMPipeline"])
+    downloads: int = 7
+    licence: str = "apache-2.0"
+    sha: str = "a" * 40
+    gated: bool | str = False
+    private: bool = False
+    breaks: list[int] = field(default_factory=list)  # after so many bytes a download's connection ends
+    spoilt: set[str] = field(default_factory=set)  # files that are not what the listing says
+    fault: tuple[int, str] | None = None  # status and error code of every answer
+    ranges: list[str] = field(default_factory=list)  # that downloads asked for
+    served: list[str] = field(default_factory=list)
+
+    def info(self, name: str) -> dict[str, Any]:
+        about = {"tags": self.tags, "downloads": self.downloads, "cardData": {"license": self.licence}}
+        closed = {"gated": "manual" if self.gated is True else self.gated, "private": self.private}
+        files = [_sibling(path, content) for path, content in self.files.items()]
+        return {"id": name, "modelId": name, "sha": self.sha, **about, **closed, "siblings": files}
+
+
+def _sibling(path: str, content: bytes) -> dict[str, Any]:
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    large = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 134}
+    is_large = path.endswith((".safetensors", ".bin"))
+    return {"rfilename": path, "size": len(content), "blobId": blob, **({"lfs": large} if is_large else {})}
 
 
 class Hub(ThreadingHTTPServer):
@@ -27,12 +59,19 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
+        self.models: dict[str, Model] = {}
+        self.fault: tuple[int, str] | None = None
         self.commits: list[dict[str, Any]] = []
         self.jobs: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.private = True
         self.runs_jobs = True
         self.tokens: set[str] = set()
+        self.large: dict[str, bytes] = {}  # uploads that wait for their commit, by sha256
+        self.refuses: dict[
+            str, tuple[int, str]
+        ] = {}  # status and error code for what is written, by its verb
+        self.deeds: list[tuple[str, str, Any]] = []  # what was done to models: verb, name, and how
 
     @property
     def address(self) -> str:
@@ -94,11 +133,62 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer({"id": f"{owner}/{name}", "sha": head, "private": private, "siblings": []})
             case ["api", "datasets", _, _, "tree", _, *folder]:
                 self.answer(list(self.entries("/".join(folder))))
+            case ["api", "models"]:
+                self.found()
+            case ["api", "models", owner, name]:
+                self.about(f"{owner}/{name}", "main")
+            case ["api", "models", owner, name, "revision", revision]:
+                self.about(f"{owner}/{name}", revision)
+            case [owner, name, "resolve", revision, *path] if f"{owner}/{name}" in self.server.models:
+                self.file(self.server.models[f"{owner}/{name}"], revision, "/".join(path))
             case ["datasets", _, _, "resolve", _, *path] if "/".join(path) in self.server.files:
                 content = self.server.files["/".join(path)]
                 self.answer(content, ETag=f'"{oid(content)}"', X_Repo_Commit=self.server.head)
             case _:
                 self.answer({"error": "not found"}, 404, X_Error_Code="EntryNotFound")
+
+    def found(self) -> None:
+        """Models with all the words in their names."""
+        words = parse_qs(urlsplit(self.path).query).get("search", [""])[0].lower().split()
+        if self.server.fault:
+            return self.refuse(*self.server.fault)
+        models = [each.info(name) for name, each in self.server.models.items() if not each.private]
+        self.answer([each for each in models if all(word in each["id"].lower() for word in words)])
+
+    def about(self, name: str, revision: str) -> None:
+        model = self.server.models.get(name)
+        if model is None:
+            return self.refuse(401, "RepoNotFound")
+        if model.fault:
+            return self.refuse(*model.fault)
+        if revision not in ("main", model.sha):
+            return self.refuse(404, "RevisionNotFound")
+        self.answer(model.info(name))
+
+    def file(self, model: Model, revision: str, path: str) -> None:
+        """A file, from a byte on where that is asked for; the connection may end in the middle."""
+        if path not in model.files or revision not in ("main", model.sha):
+            return self.refuse(404, "EntryNotFound")
+        if model.fault:
+            return self.refuse(*model.fault)
+        content = model.files[path]
+        content = content[:-1] + b"?" if path in model.spoilt else content
+        asked = self.headers.get("Range", "")
+        first = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        model.served.append(path)
+        model.ranges += [asked] if asked else []
+        end = model.breaks.pop(0) if model.breaks and path.endswith(".safetensors") else len(content)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(content) - first))
+        self.send_header("ETag", f'"{oid(content)}"')
+        self.send_header("X-Repo-Commit", model.sha)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[first : first + end])
+        self.close_connection = True
+
+    def refuse(self, status: int, code: str) -> None:
+        self.answer({"error": "refused"}, status, X_Error_Code=code)
 
     def entries(self, folder: str) -> Iterator[dict[str, Any]]:
         for path, content in self.server.files.items():
@@ -108,8 +198,23 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         match self.parts():
+            case ["api", "repos", "create"] if json.loads(body).get("type") != "dataset":
+                self.create(json.loads(body))
             case ["api", "repos", "create"]:
                 self.answer({"url": f"{self.server.address}/datasets/me/lab-runs"})
+            case ["api", "validate-yaml"]:
+                self.answer({"warnings": [], "errors": []})
+            case ["api", "models", _, _, "preupload", _]:
+                modes = {True: "lfs", False: "regular"}
+                files = [
+                    {"path": path, "uploadMode": modes[path.endswith(".safetensors")], "shouldIgnore": False}
+                    for path in (each["path"] for each in json.loads(body)["files"])
+                ]
+                self.answer({"files": files})
+            case [owner, name, "info", "lfs", "objects", "batch"] if name.endswith(".git"):
+                self.room(json.loads(body)["objects"])
+            case ["api", "models", owner, name, "commit", _]:
+                self.commit_model(f"{owner}/{name}", [json.loads(line) for line in body.splitlines()])
             case ["api", "datasets", _, _, "preupload", _]:
                 files = json.loads(body)["files"]
                 self.answer(
@@ -120,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
                     }
                 )
             case ["api", "datasets", _, _, "commit", _]:
-                self.commit([json.loads(line) for line in body.splitlines()])
+                self.commit(self.server.files, [json.loads(line) for line in body.splitlines()])
                 url = f"{self.server.address}/datasets/me/lab-runs/commit/{self.server.head}"
                 self.answer(
                     {"success": True, "commitOid": self.server.head, "commitUrl": url, "hookOutput": ""}
@@ -135,12 +240,72 @@ class Handler(BaseHTTPRequestHandler):
             case _:
                 self.answer({"error": "not found"}, 404)
 
-    def commit(self, lines: list[dict[str, Any]]) -> None:
-        files = self.server.files
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        match self.parts():
+            case ["large", oid]:
+                assert hashlib.sha256(body).hexdigest() == oid
+                self.server.large[oid] = body
+                self.answer({})
+            case ["api", "models", owner, name, "settings"]:
+                self.settings(f"{owner}/{name}", json.loads(body))
+            case _:
+                self.answer({"error": "not found"}, 404)
+
+    def refused(self, verb: str) -> bool:
+        """Whether this kind of writing is refused; it was answered then."""
+        if verb in self.server.refuses:
+            self.refuse(*self.server.refuses[verb])
+        return verb in self.server.refuses
+
+    def create(self, wish: dict[str, Any]) -> None:
+        """A model's repository, as private as is asked for; one that is there stays."""
+        if self.refused("create"):
+            return
+        name = f"{wish['organization']}/{wish['name']}"
+        url = f"{self.server.address}/{name}"
+        if name in self.server.models:
+            return self.answer({"url": url, "error": "You already created this model repo"}, 409)
+        private = wish.get("visibility") == "private"
+        self.server.models[name] = Model({}, private=private)
+        self.server.deeds.append(("create", name, {"private": private}))
+        self.answer({"url": url})
+
+    def settings(self, name: str, wish: dict[str, Any]) -> None:
+        if self.refused("settings"):
+            return
+        model = self.server.models[name]
+        model.gated = wish.get("gated", model.gated)
+        model.private = wish["visibility"] == "private" if "visibility" in wish else model.private
+        self.server.deeds.append(("settings", name, wish))
+        self.answer({})
+
+    def room(self, objects: list[dict[str, Any]]) -> None:
+        """Where each large file is uploaded to."""
+        if self.refused("large"):
+            return
+        place = f"{self.server.address}/large"
+        found = [{**each, "actions": {"upload": {"href": f"{place}/{each['oid']}"}}} for each in objects]
+        self.answer({"transfer": "basic", "objects": found})
+
+    def commit_model(self, name: str, lines: list[dict[str, Any]]) -> None:
+        if self.refused("commit"):
+            return
+        model = self.server.models[name]
+        self.commit(model.files, lines)
+        how = {"private": model.private, "gated": model.gated}
+        model.sha = self.server.head
+        self.server.deeds.append(("commit", name, how))
+        url = f"{self.server.address}/{name}/commit/{model.sha}"
+        self.answer({"success": True, "commitOid": model.sha, "commitUrl": url, "hookOutput": ""})
+
+    def commit(self, files: dict[str, bytes], lines: list[dict[str, Any]]) -> None:
         for line in lines:
             value = line["value"]
             if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.server.large.pop(value["oid"])
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
             elif line["key"] == "deletedFolder":

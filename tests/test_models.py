@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
-from lab import models
+from lab import models, trust
 from lab.diffusion import Schedule
 from lab.errors import BadCheckpoint, LabError, UnknownName
 from lab.models import SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS, Card, Checkpoint, Net, load, names, read_card
@@ -77,8 +77,8 @@ BY_CONFIGURATION: dict[str, Break] = {
     "config is not UTF-8": written(UNET_CONFIG, b'{"a": "\xff\xfe"}'),
     "config is a list": written(UNET_CONFIG, b"[1, 2]"),
     "config is nested without end": written(UNET_CONFIG, b"[" * 200_000),
-    "config is a giant": written(UNET_CONFIG, b'{"a": "' + b"x" * models.MAX_JSON + b'"}'),
-    "card is a giant": written(Path("card.json"), b'{"name": "' + b"x" * models.MAX_JSON + b'"}'),
+    "config is a giant": written(UNET_CONFIG, b'{"a": "' + b"x" * trust.MAX_JSON + b'"}'),
+    "card is a giant": written(Path("card.json"), b'{"name": "' + b"x" * trust.MAX_JSON + b'"}'),
     "card is a list": written(Path("card.json"), b"[]"),
     "card with unknown entries": written(Path("card.json"), b'{"nome": "x"}'),
     "card with a long name": written(Path("card.json"), json.dumps({"name": "x" * 121}).encode()),
@@ -179,7 +179,7 @@ def test_a_bad_configuration_is_refused_and_nothing_is_allocated(folder, name, m
         pytest.fail("weights were read")
 
     monkeypatch.setattr(safetensors.torch, "load_file", never)
-    monkeypatch.setattr(models, "safe_open", never)
+    monkeypatch.setattr(trust, "safe_open", never)
     BY_CONFIGURATION[name](folder)
     assert_one_sentence(refusal(folder))
 
