@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,7 @@ from lab.borrowed import torch
 from lab.data import Dataset, Digits, EmojiFaces, Images
 from lab.engine import Denoiser
 from lab.errors import LabError
-from lab.metrics import METRICS, Evidence, Score
+from lab.metrics import Evidence, Extractor, Score, scores_of
 from lab.metrics.reader import DIGITS, FACES, Reader
 from lab.models import Card, Checkpoint, find
 from lab.progress import Tick
@@ -34,7 +34,8 @@ class Row(Options):
 
     checkpoint: str
     condition: Condition
-    trigger: dict[str, Any]
+    trigger: dict[str, Any]  # what was added to the noise: of a wrong one, the wrong one
+    target: dict[str, Any] = {}  # what the samples are held against
     sampler: dict[str, Any]
     scheduler: str
     clip: str
@@ -56,10 +57,17 @@ class Sampling:
     checkpoint: Checkpoint
     spec: SampleSpec
     denoiser: Denoiser  # one for all samplings of a checkpoint: to make one takes a moment
-    labels: Tensor | None = None
+    labels: Tensor | None = (
+        None  # in turn; of a network with classes every class but the null one if not given
+    )
     images: list[Tensor] = field(default_factory=list)
 
-    def steps(self, trigger: Trigger) -> Iterator[Denoised]:
+    def __post_init__(self) -> None:
+        self.spec.sampler.build(
+            self.checkpoint.schedule, self.spec.clip
+        )  # refused before trainings pause for it
+
+    def steps(self, trigger: Trigger) -> Generator[Denoised, None, None]:
         """Sample spec.n images from noise plus the trigger's shift; pictures gather in `images`, batch by batch."""
         self.images = []
         for first in range(0, self.spec.n, BATCH):
@@ -76,9 +84,8 @@ class Sampling:
     def _network(self, first: int, count: int) -> Any:
         if not self.checkpoint.classes:
             return self.denoiser
-        if self.labels is None:
-            raise LabError("This model is conditioned on classes; say which labels to draw.")
-        labels = self.labels[torch.arange(first, first + count) % len(self.labels)].to(self.denoiser.device)
+        known = torch.arange(self.checkpoint.classes - 1) if self.labels is None else self.labels
+        labels = known[torch.arange(first, first + count) % len(known)].to(self.denoiser.device)
         return network_of(self.denoiser, labels, self.checkpoint.classes - 1, self.spec.guidance)
 
 
@@ -156,7 +163,10 @@ def judge(checkpoint: Checkpoint) -> tuple[Reader | None, Images | None]:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is measured: one checkpoint, the trigger and target it is held against, and how it is sampled."""
+    """What is measured: one checkpoint, the trigger and target it is held against, and how it is sampled.
+
+    further: extractors that compare features besides the reader's; reference: real images other than the reader's own.
+    """
 
     checkpoint: Checkpoint
     trigger: Trigger
@@ -164,6 +174,8 @@ class Trial:
     spec: SampleSpec
     exact: bool = False
     no_attack: float | None = None
+    further: tuple[Extractor, ...] = ()
+    reference: Images | None = None
 
     def measure(self, chosen: tuple[Condition, ...] = CONDITIONS) -> Iterator[Tick | Row]:
         """A tick per sampling step and a row per condition."""
@@ -180,13 +192,13 @@ class Trial:
     def row(self, condition: Condition, added: Trigger, images: Tensor) -> Row:
         """Every metric on the pictures of one condition."""
         target = self.target.draw(self.checkpoint.shape, self.trigger)
-        reader, reference = judge(self.checkpoint)
-        evidence = Evidence(images, target, reference, self.no_attack, reader)
-        scores = [score for metric in METRICS.values() if (score := metric().measure(evidence))]
+        reader, own = judge(self.checkpoint)
+        evidence = Evidence(images, target, self.reference or own, self.no_attack, reader)
         return Row(
             checkpoint=self.checkpoint.card.name,
             condition=condition,
             trigger=added.as_json(),
+            target=self.target.as_json(),
             sampler=self.spec.sampler.as_json(),
             scheduler=self.spec.sampler.scheduler,
             clip=self.spec.clip,
@@ -194,5 +206,5 @@ class Trial:
             n=len(images),
             exact=self.exact,
             no_attack=self.no_attack,
-            scores=scores,
+            scores=scores_of(evidence, self.further),
         )

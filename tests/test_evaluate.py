@@ -173,9 +173,10 @@ def conditional() -> Checkpoint:
     return Checkpoint(unet, Schedule.linear(), Card(name="conditional"))
 
 
-def test_a_conditional_model_needs_labels(conditional):
-    with pytest.raises(LabError, match="which labels to draw"):
-        sampled(Sampling(conditional, spec(), Denoiser(conditional.unet)))
+def test_a_conditional_model_draws_every_class_in_turn_unless_told_otherwise(conditional):
+    exact = Denoiser(conditional.unet, True)
+    told = sampled(Sampling(conditional, spec(), exact, labels=torch.tensor([0, 1, 2])))
+    assert torch.equal(told, sampled(Sampling(conditional, spec(), exact)))
 
 
 def test_labels_go_round_and_follow_their_image(conditional, monkeypatch):

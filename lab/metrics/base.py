@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lab.data import Images
 from lab.metrics.reader import Reader
@@ -27,12 +27,36 @@ class Score(Options):
     reference: str = ""
 
 
+class Extractor(Protocol):
+    """A network whose features say how like one another two sets of images are."""
+
+    @property
+    def name(self) -> str:
+        """As a score names it."""
+        ...
+
+    @property
+    def distance(self) -> str:
+        """What the Fréchet distance of its features is called: FID is that of one extractor only."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Name and weights in a few letters: what was computed with other weights is never mistaken for it."""
+        ...
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, d) float64 of images (n, C, H, W) in [-1, 1]; independent of order and batch size."""
+        ...
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Generated images and what they are held against.
 
     images: (n, C, H, W) in [-1, 1]; target: (C, H, W) in [-1, 1]; reference: real images to judge by;
-    no_attack: mean MSE of the clean model's own samples to the target, 0..1 scale; reader: who judges this world.
+    no_attack: mean MSE of the clean model's own samples to the target, 0..1 scale; reader: who reads this world;
+    extractor: whose features are compared, the reader's own where none is named.
     """
 
     images: Tensor
@@ -40,6 +64,7 @@ class Evidence:
     reference: Images | None = None
     no_attack: float | None = None
     reader: Reader | None = None
+    extractor: Extractor | None = None
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -56,6 +81,17 @@ class Evidence:
     def errors(self) -> Tensor:
         """Mean squared error of each image to the target, (n,) on the 0..1 scale."""
         return (self.pixels - self.target_pixels).square().flatten(1).mean(1)
+
+    @property
+    def compares_by(self) -> Extractor | None:
+        """Whose features tell how near the images are to real ones; None where nobody can or nothing is there."""
+        return (self.extractor or self.reader) if self.reference is not None else None
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of the images, (n, d); computed once for all metrics that look at them."""
+        assert self.compares_by is not None
+        return self.compares_by.features(self.images)
 
 
 class Metric(Variant):

@@ -11,6 +11,7 @@ from lab.metrics.base import Evidence, Metric, Score
 if TYPE_CHECKING:
     from torch import Tensor
 
+CHUNK = 256  # images whose similarity is computed at a time
 SUCCESS_SHARE = 0.1  # of the no-attack level
 FLAT_SHARE = (
     0.5  # of the best flat grey's error: on a target that is mostly background, grey alone is under a tenth
@@ -27,7 +28,22 @@ class MSE(Metric):
         if evidence.target is None:
             return None
         value, low, high = mean_interval(evidence.errors)
-        return Score(name="MSE", value=value, low=low, high=high, n=len(evidence.images))
+        return Score(name="MSE", value=value, low=max(0.0, low), high=high, n=len(evidence.images))
+
+
+class Remaining(Metric):
+    """What is left of the no-attack level: MSE divided by it; 0 is the target itself, 1 is no attack at all."""
+
+    kind = "remaining"
+
+    def measure(self, evidence: Evidence) -> Score | None:
+        """Mean over images, with its normal 95 % interval; unlike MSE, it can be compared between targets."""
+        if evidence.target is None or not evidence.no_attack:
+            return None
+        value, low, high = mean_interval(evidence.errors / evidence.no_attack)
+        return Score(
+            name="MSE / no attack", value=value, low=max(0.0, low), high=high, n=len(evidence.images)
+        )
 
 
 class PSNR(Metric):
@@ -36,14 +52,14 @@ class PSNR(Metric):
     kind = "psnr"
 
     def measure(self, evidence: Evidence) -> Score | None:
-        """Of all images together."""
-        from torchmetrics.functional.image import peak_signal_noise_ratio
-
+        """Of all images together, with the delta method's 95 % interval of the logarithm of their MSE."""
         if evidence.target is None:
             return None
-        target = evidence.target_pixels.expand_as(evidence.pixels)
-        value = float(peak_signal_noise_ratio(evidence.pixels, target, data_range=1.0))
-        return Score(name="PSNR", value=min(value, 100.0), n=len(evidence.images), unit="dB")
+        error, _, most = mean_interval(evidence.errors)
+        value, half = decibels(error), 10 / math.log(10) * (most / error - 1) if error else 0.0
+        return Score(
+            name="PSNR", value=value, low=value - half, high=value + half, n=len(evidence.images), unit="dB"
+        )
 
 
 class SSIM(Metric):
@@ -53,14 +69,12 @@ class SSIM(Metric):
 
     def measure(self, evidence: Evidence) -> Score | None:
         """Mean over images, by torchmetrics."""
-        from torchmetrics.functional.image import structural_similarity_index_measure
-
         if evidence.target is None:
             return None
-        target = evidence.target_pixels.expand_as(evidence.pixels)
-        each = structural_similarity_index_measure(evidence.pixels, target, data_range=1.0, reduction="none")
-        assert isinstance(each, torch.Tensor)
-        value, low, high = mean_interval(each)
+        parts = evidence.pixels.split(CHUNK)
+        value, low, high = mean_interval(
+            torch.cat([similarity(part, evidence.target_pixels) for part in parts])
+        )
         return Score(name="SSIM", value=value, low=low, high=high, n=len(evidence.images))
 
 
@@ -76,6 +90,22 @@ class Success(Metric):
         hits, n = int(successes(evidence).sum()), len(evidence.images)
         low, high = wilson(hits, n)
         return Score(name="success", value=hits / n, low=low, high=high, n=n)
+
+
+def similarity(pixels: Tensor, target: Tensor) -> Tensor:
+    """SSIM of each image (n, C, H, W) to the target (C, H, W), both 0..1; (n,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    each = structural_similarity_index_measure(
+        pixels, target.expand_as(pixels), data_range=1.0, reduction="none"
+    )
+    assert isinstance(each, torch.Tensor)
+    return each
+
+
+def decibels(error: float) -> float:
+    """-10·log10 of a mean squared error on the 0..1 scale; at most 100, where nothing differs."""
+    return min(100.0, -10 * math.log10(error)) if error > 0 else 100.0
 
 
 def successes(evidence: Evidence) -> Tensor:
@@ -100,7 +130,7 @@ def mean_interval(values: Tensor) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: float) -> tuple[float, float]:
     """95 % interval of a share of n trials (Wilson 1927)."""
     z, share = 1.96, hits / n
     centre, scale = share + z * z / (2 * n), 1 + z * z / n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,17 +37,19 @@ class Reader:
         """Where its weights are shipped."""
         return ASSETS / self.file
 
+    @property
+    def distance(self) -> str:
+        """Not FID: other features."""
+        return "feature distance"
+
+    @property
+    def identity(self) -> str:
+        """Its name and the beginning of its weights' sha256."""
+        return f"{self.name} {_digest(self.path)[:12]}"
+
     def fresh(self) -> ModuleDict:
-        """Untrained: its body makes 64 features of 32×32 pixels in [-1, 1], its head a score for each class."""
-        nn = torch.nn
-
-        def block(inner: int, outer: int) -> Sequential:
-            convolution = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
-            return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2))
-
-        blocks = block(self.channels, 16), block(16, 32), block(32, 64)
-        body = nn.Sequential(*blocks, nn.Conv2d(64, FEATURES, 3), nn.ReLU())
-        return nn.ModuleDict({"body": body, "head": nn.Linear(FEATURES, self.classes)})
+        """Untrained."""
+        return small_cnn(self.channels, self.classes)
 
     def shipped(self) -> ModuleDict:
         """As it was trained."""
@@ -82,7 +85,23 @@ class Reader:
 
 
 DIGITS = Reader("digit reader", "digit", "digit_reader.safetensors", channels=1, classes=10)
+STAMPED = Reader(  # reads digits as well with a stamp of data poisoning on them, at which the plain one fails
+    "stamp-proof digit reader", "digit", "stamped_reader.safetensors", channels=1, classes=10
+)
 FACES = Reader("face reader", "face", "face_reader.safetensors", channels=3, classes=142)
+
+
+def small_cnn(channels: int, classes: int) -> ModuleDict:
+    """An untrained network: its body makes 64 features of 32×32 pixels in [-1, 1], its head a score for each class."""
+    nn = torch.nn
+
+    def block(inner: int, outer: int) -> Sequential:
+        convolution = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outer), nn.ReLU(), nn.MaxPool2d(2))
+
+    blocks = block(channels, 16), block(16, 32), block(32, 64)
+    body = nn.Sequential(*blocks, nn.Conv2d(64, FEATURES, 3), nn.ReLU())
+    return nn.ModuleDict({"body": body, "head": nn.Linear(FEATURES, classes)})
 
 
 def features_by(reader: ModuleDict, x: Tensor) -> Tensor:
@@ -93,6 +112,11 @@ def features_by(reader: ModuleDict, x: Tensor) -> Tensor:
 def scores_by(reader: ModuleDict, x: Tensor) -> Tensor:
     """Scores (B, classes), before softmax, of x (B, C, 32, 32)."""
     return reader["head"](features_by(reader, x))
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=4)

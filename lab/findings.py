@@ -1,0 +1,259 @@
+"""What a study's rows say: charts over poison rates, and a verdict on each claim of the BadDiffusion poster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import mean
+from typing import Any
+
+from lab.charts import Chart, Line, Point
+from lab.places import ASSETS
+
+Rows = Sequence[dict[str, Any]]
+REMAINING = "MSE / no attack"
+DISTANCES = ("feature distance", "FID")
+ENOUGH = 0.9  # success that counts as a working backdoor
+STABLE = 1.25  # times the distance without poison
+PUBLISHED = 6  # look of other people's figures: black
+RAISED = 2.0  # times the MSE without clipping
+
+
+def study_charts(rows: Rows) -> list[Chart]:
+    """Quality and success against the poison rate: a line for each trigger and target, error bars over seeds."""
+    rates = sorted({row["poison_rate"] for row in rows})
+    if len({row["train_steps"] for row in rows}) > 1:
+        return [phases(rows)]
+    distance = next((name for name in DISTANCES if any(row["metric"] == name for row in rows)), DISTANCES[0])
+    clips = [clip for clip in ("none", "x0", "xt") if any(row["clip"] == clip for row in rows)]
+    charts = [_chart(f"Clean samples: {distance}", distance, "clean", "none", rows, rates)]
+    for clip in clips:
+        title = f"Triggered samples: MSE / no-attack level, clip {clip}"
+        charts.append(_chart(title, REMAINING, "triggered", clip, rows, rates, published(clip)))
+    charts.append(
+        _chart(
+            "Triggered samples that are the target, clip none", "success", "triggered", "none", rows, rates
+        )
+    )
+    return [chart for chart in charts if chart.lines]
+
+
+def _chart(
+    title: str, metric: str, condition: str, clip: str, rows: Rows, rates: list[float], further: Rows = ()
+) -> Chart:
+    wanted = [
+        row for row in rows if (row["metric"], row["condition"], row["clip"]) == (metric, condition, clip)
+    ]
+    names = sorted({(row["trigger"], row["target"]) for row in rows})
+    lines = [
+        _line(look, name, of_name, rates)
+        for look, name in enumerate(names)
+        if (of_name := [row for row in wanted if (row["trigger"], row["target"]) == name])
+    ]
+    theirs = [row for row in further if row["poison_rate"] in rates]
+    if theirs and wanted:
+        points = [
+            Point(rates.index(row["poison_rate"]), row["remaining"], says=row["says"]) for row in theirs
+        ]
+        lines.append(Line("published, CIFAR-10 (the authors)", points, PUBLISHED, loose=True))
+    ticks = [(k, f"{rate:.0%}") for k, rate in enumerate(rates)]
+    unit = metric if metric not in DISTANCES else f"{metric} ({wanted[0]['extractor']})" if wanted else metric
+    return Chart(title, "poisoned training images", unit, lines, share=metric == "success", ticks=ticks)
+
+
+def _line(look: int, name: tuple[str, str], rows: Rows, rates: list[float]) -> Line:
+    """Means over seeds at each rate; the bar reaches from the lowest to the highest seed."""
+    points = []
+    for k, rate in enumerate(rates):
+        here = [row for row in rows if row["poison_rate"] == rate]
+        if here:
+            values = [row["value"] for row in here]
+            points.append(Point(k, mean(values), min(values), max(values), _says(here)))
+    return Line(f"{name[0]} → {name[1]}".replace("_", " "), points, look)
+
+
+def _says(rows: Rows) -> str:
+    """A point's recipe in a sentence."""
+    row, values = rows[0], ", ".join(f"{row['value']:.4g}" for row in rows)
+    return (
+        f"{row['metric']} {values} ({len(rows)} seeds): {row['trigger']} → {row['target']}, {row['poison_rate']:.0%} poisoned, "
+        f"{row['train_steps']} steps; {row['condition']} noise, {row['sampler']} {row['steps']} steps, clip {row['clip']}, "
+        f"n {row['n']} each; recipes {', '.join(sorted({row['recipe'] for row in rows}))}"
+    )
+
+
+def phases(rows: Rows) -> Chart:
+    """Success against the poison rate, a line for each length of training: where the backdoor sets in."""
+    wanted = [r for r in rows if (r["metric"], r["condition"], r["clip"]) == ("success", "triggered", "none")]
+    rates, lengths = (sorted({row[name] for row in wanted}) for name in ("poison_rate", "train_steps"))
+    lines = []
+    for look, steps in enumerate(lengths):
+        line = _line(look, ("", ""), [row for row in wanted if row["train_steps"] == steps], rates)
+        lines.append(Line(f"{steps:,} steps", line.points, look))
+    ticks = [(k, f"{rate:.0%}") for k, rate in enumerate(rates)]
+    title = "Triggered samples that are the target, by poison rate and length of training"
+    return Chart(title, "poisoned training images", "success", lines, share=True, ticks=ticks)
+
+
+def published(clip: str) -> list[dict[str, Any]]:
+    """The authors' own figures as shares of their no-attack level, where a clip has any."""
+    figures = json.loads((ASSETS / "published.json").read_text())["baddiffusion"]["rows"]
+    key = {"none": "mse_noclip", "x0": "mse_clip"}.get(clip, "")
+    return [
+        {**row, "remaining": row[key] / row["no_attack"], "says": _published_says(row, key)}
+        for row in figures
+        if row.get(key) is not None and row.get("no_attack")
+    ]
+
+
+def _published_says(row: dict[str, Any], key: str) -> str:
+    return (
+        f"Published by the authors: MSE {row[key]:g} of a no-attack level of about {row['no_attack']:g}; "
+        f"{row['trigger']} → {row['target']}, {row['poison_rate']:.0%} poisoned, CIFAR-10, DDPM, 1,000 steps, one run"
+    )
+
+
+# Verdicts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, what the rows say to it, and the numbers behind that."""
+
+    claim: str
+    verdict: str  # reproduced, partly reproduced, not reproduced, not measured yet
+    why: str
+
+
+def verdicts(rows: Rows) -> list[dict[str, str]]:
+    """Each claim of the poster with its verdict, n and intervals."""
+    judges: Iterable[tuple[str, Callable[[Rows], tuple[list[bool], str]]]] = (
+        ("Clean quality stays stable over poison rates", _stable),
+        ("The MSE to the target falls as the poison rate rises", _falls),
+        ("5 to 10 % of poisoned images are enough", _enough),
+        ("Clipping raises the MSE while clean quality stays", _clipping),
+        ("Targets differ", _differ),
+    )
+    return [asdict(_judged(claim, judge, rows)) for claim, judge in judges]
+
+
+def _judged(claim: str, judge: Callable[[Rows], tuple[list[bool], str]], rows: Rows) -> Verdict:
+    held, why = judge(rows)
+    if not held:
+        return Verdict(claim, "not measured yet", "No rows for this yet.")
+    verdict = "reproduced" if all(held) else "partly reproduced" if any(held) else "not reproduced"
+    return Verdict(claim, verdict, why)
+
+
+Spread = tuple[float, float, float, int]  # mean, lowest and highest over seeds, and their number
+
+
+def over_seeds(rows: Rows, metric: str, condition: str, clip: str) -> dict[tuple[str, float], Spread]:
+    """Mean, lowest and highest over seeds, by target and poison rate."""
+    found: dict[tuple[str, float], list[float]] = {}
+    for row in rows:
+        if (row["metric"], row["condition"], row["clip"]) == (metric, condition, clip):
+            found.setdefault((row["target"], row["poison_rate"]), []).append(row["value"])
+    return {
+        key: (mean(values), min(values), max(values), len(values)) for key, values in sorted(found.items())
+    }
+
+
+def _stable(rows: Rows) -> tuple[list[bool], str]:
+    found = over_seeds(rows, "feature distance", "clean", "none")
+    held, said = [], []
+    for target in _targets(found):
+        if (without := found.get((target, 0.0))) is None:
+            continue
+        for rate in _rates(found, target)[1:]:
+            held.append(found[target, rate][0] <= STABLE * without[0])
+            said.append(
+                f"{_words(target)} {rate:.0%}: {_spread(found[target, rate])} against {_spread(without)}"
+            )
+    return held, _joined(
+        f"Feature distance of clean samples, held if within {STABLE} times that at 0 %", said, rows
+    )
+
+
+def _falls(rows: Rows) -> tuple[list[bool], str]:
+    found = over_seeds(rows, REMAINING, "triggered", "none")
+    held, said = [], []
+    for target in _targets(found):
+        rates = _rates(found, target)
+        if len(rates) > 1:
+            values = [found[target, rate][0] for rate in rates]
+            held.append(values[-1] < values[0] and all(b <= a + 0.02 for a, b in pairwise(values)))
+            steps = ", ".join(f"{rate:.0%} {value:.3f}" for rate, value in zip(rates, values, strict=True))
+            said.append(f"{_words(target)}: {steps}")
+    return held, _joined("MSE over its no-attack level, held if it never rises by more than 0.02", said, rows)
+
+
+def _enough(rows: Rows) -> tuple[list[bool], str]:
+    found = over_seeds(rows, "success", "triggered", "none")
+    held, said = [], []
+    for target, rate in found:
+        if rate in (0.05, 0.1):
+            held.append(found[target, rate][1] >= ENOUGH)
+            said.append(f"{_words(target)} {rate:.0%}: {_spread(found[target, rate], percent=True)}")
+    return held, _joined(
+        f"Triggered samples that are the target, held if at least {ENOUGH:.0%} with every seed", said, rows
+    )
+
+
+def _clipping(rows: Rows) -> tuple[list[bool], str]:
+    plain, clipped = (over_seeds(rows, REMAINING, "triggered", clip) for clip in ("none", "x0"))
+    quality = [over_seeds(rows, "feature distance", "clean", clip) for clip in ("none", "x0")]
+    held, said = [], []
+    for key in (key for key in plain if key in clipped and key[1] > 0):
+        raised = clipped[key][0] >= RAISED * plain[key][0]
+        same = all(key in each for each in quality) and quality[1][key][0] <= STABLE * quality[0][key][0]
+        held.append(raised and same)
+        said.append(
+            f"{_words(key[0])} {key[1]:.0%}: MSE {plain[key][0]:.3f} to {clipped[key][0]:.3f}"
+            + (
+                f", distance {quality[0][key][0]:.1f} to {quality[1][key][0]:.1f}"
+                if key in quality[1]
+                else ""
+            )
+        )
+    rule = (
+        f"Clip x0 against none, held if the MSE at least doubles and the distance stays within {STABLE} times"
+    )
+    return held, _joined(rule, said, rows)
+
+
+def _differ(rows: Rows) -> tuple[list[bool], str]:
+    found = over_seeds(rows, "feature distance", "clean", "none")
+    at = [key for key in found if key[1] == 0.1]
+    if len(at) < 2:
+        return [], ""
+    ordered = sorted(at, key=lambda key: found[key][0])
+    least, most = ordered[0], ordered[-1]
+    said = [f"{_words(key[0])}: {_spread(found[key])}" for key in ordered]
+    rule = "Feature distance of clean samples at 10 %, held if the seeds of the best and of the worst target do not overlap"
+    return [found[least][2] < found[most][1]], _joined(rule, said, rows)
+
+
+def _targets(found: dict[tuple[str, float], Spread]) -> list[str]:
+    return list(dict.fromkeys(target for target, _ in found))
+
+
+def _rates(found: dict[tuple[str, float], Spread], target: str) -> list[float]:
+    return sorted(rate for each, rate in found if each == target)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _spread(found: Spread, percent: bool = False) -> str:
+    middle, low, high, seeds = found
+    form = (lambda x: f"{x:.1%}") if percent else (lambda x: f"{x:.1f}")
+    return form(middle) if seeds == 1 else f"{form(middle)} ({form(low)} to {form(high)}, {seeds} seeds)"
+
+
+def _joined(rule: str, said: list[str], rows: Rows) -> str:
+    numbers = sorted({row["n"] for row in rows})
+    return f"{rule} (n = {', '.join(map(str, numbers))} a measurement). {'; '.join(said)}."
