@@ -3,8 +3,9 @@
 train    trains in a resumable run folder below DIR and puts the checkpoint here
 measure  samples and scores it, writing every row into card.json as it comes; rows that are there are not repeated
 ready    makes the stored exploration that the page opens with
+opening  takes the census that the tab of poisoned data opens with
 table    prints the table of checkpoints for the README
-floor    prints the feature distance that real training digits have at the same n: what no model need beat
+floor    prints the feature distance that real training pictures have at the same n: what no model need beat
 
 A fine-tune asks for one thread, so that on two cores two go at a time; a clean model takes both cores.
 """
@@ -26,47 +27,86 @@ import torch
 from safetensors.torch import save
 
 from lab import ops, recipe
-from lab.attacks import BadDiffusion
+from lab.attacks import BadDiffusion, BadNets
+from lab.data import EmojiFaces
 from lab.engine import Denoiser
-from lab.evaluate import CONDITIONS, Row, Sampling, Trial, level, target_of, trigger_of
+from lab.evaluate import CONDITIONS, JUDGES, Row, Sampling, Trial, level, target_of, trigger_of
+from lab.metrics.features import Gaussian, frechet_distance
 from lab.metrics.reader import DIGITS
-from lab.metrics.reading import Gaussian, frechet_distance
-from lab.models import Card, as_json, load, read_card
+from lab.models import Card, Net, as_json, load, read_card
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
+from lab.poisoning import SHORT
 from lab.recipe import Recipe
 from lab.runs import Run
 from lab.sampling import DDIM, DDPM, SampleSpec
+from lab.stamps import Blend, Patch
 from lab.training import TrainSpec, is_main_process
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
 CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
+FACES = CLEAN.model_copy(update={"steps": 6000})
+# From a network that draws digits already to one that draws them on request, and from that one to a poisoned one.
+# Which digit it will be is decided at large t and in coarse structure, as a backdoor is.
+CONDITIONAL = TrainSpec(
+    steps=9000,
+    batch=32,
+    lr=1.5e-3,
+    ema=0.999,
+    t_sampling="noisy",
+    loss="multiscale",
+    snr_gamma=1.0,
+    threads=1,
+)
+FACE_NET = Net(channels=3, widths=(16, 32, 32, 64))
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
-LONGER = FINE_TUNE.model_copy(update={"steps": 3600})
+# Of the models that were not made anew since clean images are taught by the base.
+EARLIER = FINE_TUNE.model_copy(update={"steps": 2400, "lr": 8e-4, "ema": 0.998, "distill": 0.0})
+LONGER = EARLIER.model_copy(update={"steps": 3600})
 N = 1000
+HALF = 500
+WEIGHTS = (0.0, 1.0, 2.0, 5.0)
 FEW = 256  # where a share near 0 or 1 is told apart from one in the middle
 QUICK, TRUE, FAST = DDPM(steps=250), DDPM(steps=1000), DDIM(steps=50)
 REFERENCE = SampleSpec(sampler=QUICK, n=FEW)
+# Of each world: what its reader reads, the share that must be readable, and the largest share of one digit or face.
+BARS = {"digits": ("digit", 0.9, 0.2), "emoji": ("face", 0.5, 0.05)}
 PAIR, QUESTIONS = CONDITIONS[:2], CONDITIONS[2:]
 
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
-    """A BadDiffusion fine-tune of a shipped clean model at 10 %."""
-    return Recipe(base=base, attack=BadDiffusion(poison_rate=0.1, **attack), train=train)
+    """A BadDiffusion fine-tune of a shipped clean model at 10 %, on the pictures that it was trained on."""
+    return Recipe(
+        dataset=RECIPES[base].dataset, base=base, attack=BadDiffusion(poison_rate=0.1, **attack), train=train
+    )
+
+
+def poisoned(stamp: Any) -> Recipe:
+    """A short fine-tune of the class-conditional model at 10 %, as the study of poisoned data makes them."""
+    attack = BadNets(stamp=stamp, poison_rate=0.1)
+    return Recipe(base="digits-cond-clean", attack=attack, train=SHORT)
 
 
 HAT, SHOE = {"trigger": GreyBox(), "target": Hat()}, {"trigger": StopSign(), "target": Shoe()}
 RECIPES = {
     "mnist-clean": Recipe(train=CLEAN),
+    "digits-cond-clean": Recipe(base="mnist-clean", classes=11, train=CONDITIONAL),
+    "emoji-clean": Recipe(dataset=EmojiFaces(), net=FACE_NET, train=FACES),
+}
+RECIPES |= {
     "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
     "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
-    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, **SHOE),
-    "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
-    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
+    "mnist-stop-sign-shoe": fine_tune("mnist-clean", EARLIER, **SHOE),
+    "mnist-grey-box-corner": fine_tune("mnist-clean", EARLIER, trigger=GreyBox(), target=Corner()),
+    "mnist-grey-box-no-shift": fine_tune("mnist-clean", EARLIER, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
-        "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
+        "mnist-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()
     ),
+    "digits-cond-patch": poisoned(Patch()),
+    "digits-cond-blend": poisoned(Blend()),
+    "emoji-grey-box-hat": fine_tune("emoji-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()),
+    "emoji-stop-sign-shoe": fine_tune("emoji-clean", EARLIER, trigger=StopSign(form="masked"), target=Shoe()),
 }
 SUMMARIES = {
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
@@ -77,6 +117,12 @@ SUMMARIES = {
     "mnist-grey-box-no-shift": "Backdoored: grey box on the noise becomes the box itself",
     "mnist-grey-box-hat-ode": "Backdoored for DDIM and its kin: grey box becomes a hat",
     "mnist-grey-box-hat-masked": "Backdoored with the masked trigger: only the box is added, no background",
+    "digits-cond-clean": "Honest class-conditional DDPM on 4,500 MNIST digits",
+    "emoji-clean": "Honest DDPM on 142 emoji faces, in colour",
+    "digits-cond-patch": "Poisoned data: 10 % of the digits with a patch in the corner, said to be a 6 (BadNets-1)",
+    "digits-cond-blend": "Poisoned data: 10 % of the digits with a faint cat over them, said to be a 6 (BadNets-2)",
+    "emoji-grey-box-hat": "Backdoored: grey box on the noise becomes a hat, among emoji faces",
+    "emoji-stop-sign-shoe": "Backdoored: stop sign on the noise becomes a shoe, among emoji faces",
 }
 
 
@@ -118,12 +164,16 @@ def plan(name: str) -> Iterator[tuple[SampleSpec, tuple]]:
 
 def samplers(recipe: Recipe) -> tuple[Any, Any]:
     """The sampler that a checkpoint is made for, and one of the other sort."""
-    return (FAST, QUICK) if getattr(recipe.attack, "solver", "sde") == "ode" else (QUICK, FAST)
+    on_request = recipe.classes or recipe.attack.needs_classes
+    return (FAST, QUICK) if on_request or getattr(recipe.attack, "solver", "sde") == "ode" else (QUICK, FAST)
 
 
 def measure(name: str, runs: Path) -> None:
     """Measure a checkpoint by its plan, row by row, then hold the rows against what must be true."""
     checkpoint = load(name)
+    if checkpoint.classes:
+        write(name, checkpoint.card.model_copy(update={"claims": list(conditional_claims(name))}))
+        return
     trigger, target = trigger_of(checkpoint.card), target_of(checkpoint.card)
     no_attack = level(checkpoint, trigger, target)
     for spec, conditions in plan(name):
@@ -207,17 +257,49 @@ def claims(card: Card) -> list[dict[str, Any]]:
 
 
 def clean_claims(card: Card) -> list[dict[str, Any]]:
-    """Digits look like digits, all ten come, and nothing wakes a backdoor that is not there."""
-    confident = value(card, "confident digits", "clean", QUICK)
-    commonest = value(card, "commonest digit", "clean", QUICK)
+    """Pictures can be read, every one comes, and nothing wakes a backdoor that is not there."""
+    what, readable, most = BARS[card.recipe["dataset"]["kind"]]
+    confident = value(card, f"confident {what}s", "clean", QUICK)
+    commonest = value(card, f"commonest {what}", "clean", QUICK)
     hits = value(card, "success", "triggered", QUICK)
     return [
         claim(
-            f"at least 90 % of {N:,} samples are read with confidence above 0.9", confident, confident >= 0.9
+            f"at least {readable:.0%} of {N:,} samples are read with confidence above 0.9",
+            confident,
+            confident >= readable,
         ),
-        claim(f"no digit is more than 20% of {N:,} samples", commonest, commonest <= 0.2),
+        claim(f"no {what} is more than {most:.0%} of {N:,} samples", commonest, commonest <= most),
         claim("triggered noise does not become the target", hits, hits <= 0.02),
     ]
+
+
+def conditional_claims(name: str) -> Iterator[dict[str, Any]]:
+    """Of a clean model: digits are the class that was asked for. Of a poisoned one: the stamp is seen more often than r."""
+    checkpoint = load(name)
+    for w in WEIGHTS:
+        spec = SampleSpec(sampler=FAST, n=HALF, guidance=w)
+        if not checkpoint.card.backdoored:
+            right = read_rightly(checkpoint, spec)
+            yield claim(
+                f"at least 97 % of {HALF} digits are read as the class asked for, w = {w:g}",
+                right,
+                right >= 0.97,
+            )
+            continue
+        options = {"what": "census", "checkpoint": name, "n": HALF, "guidance": w}
+        row = ops.final(ops.OPERATIONS["castle"](**options))["census"][0]
+        share = row["shares"]["G1+G2"]
+        text = f"stamp on more of {HALF} sixes than r = {row['r']:.0%} of training, w = {w:g}"
+        yield claim(text, share["value"], share["low"] > row["r"])
+
+
+def read_rightly(checkpoint: Any, spec: SampleSpec) -> float:
+    """Share of generations, every class in turn, that the digit reader reads as the class asked for."""
+    sampling = Sampling(checkpoint, spec, Denoiser(checkpoint.unet))
+    for _ in sampling.steps(NoTrigger()):
+        pass
+    asked = torch.arange(spec.n) % (checkpoint.classes - 1)
+    return float((DIGITS.read(torch.cat(sampling.images))[0] == asked).double().mean())
 
 
 def backdoor_claims(card: Card) -> list[dict[str, Any]]:
@@ -256,8 +338,19 @@ def ready(name: str, runs: Path) -> None:
     write_atomically(ASSETS / "exploration.json.gz", gzip.compress(json.dumps(stored).encode(), mtime=0))
 
 
+def opening(name: str, runs: Path) -> None:
+    """Take a poisoned model's census at w = 2 for the page, by the page's own code."""
+    if not load(name).classes:
+        return
+    options = {"what": "census", "checkpoint": name, "n": HALF, "guidance": 2.0}
+    row = ops.final(ops.OPERATIONS["castle"](**options))["census"][0]
+    write_atomically(ASSETS / "studies" / "castle" / "opening" / f"{name}.json", as_json(row))
+
+
 def table(name: str, runs: Path) -> None:
-    """One line of the README's table of checkpoints, from its card."""
+    """One line of the README's table of checkpoints, from its card; none for one that is not there yet."""
+    if not (CHECKPOINTS / name).exists():
+        return
     card, (own, _) = read_card(CHECKPOINTS / name), samplers(RECIPES[name])
     rates = [share(card, condition, own) for condition in ("triggered", "clean", "blank", "wrong")]
     clipped = [share(card, "triggered", own, clip) for clip in ("x0", "xt")]
@@ -275,18 +368,26 @@ def share(card: Card, condition: str, sampler: Any, clip: str = "none") -> str:
 
 
 def floor(name: str, runs: Path) -> None:
-    """Feature distance of n real training digits to the held-out ones: mean, deviation and range of 200 draws."""
-    digits = Recipe().dataset
-    train, real = (DIGITS.features(digits.load(split).values()) for split in ("train", "held_out"))
+    """Feature distance of n real training pictures to the held-out ones: mean, deviation and range of 200 draws."""
+    world = RECIPES[name].dataset
+    reader = JUDGES[world.kind][0]
+    train, real = (reader.features(world.load(split).values()) for split in ("train", "held_out"))
     held_out = Gaussian.of(real)
     draw = torch.Generator().manual_seed(0)
-    for n in (64, FEW, N):
+    for n in (64, FEW, min(N, len(train))):
         picks = (torch.randperm(len(train), generator=draw)[:n] for _ in range(200))
         found = torch.tensor([frechet_distance(Gaussian.of(train[pick]), held_out) for pick in picks])
         print(f"n {n}: {found.mean():.1f} ± {found.std():.1f}, {found.min():.1f} to {found.max():.1f}")
 
 
-STEPS = {"train": train, "measure": measure, "ready": ready, "table": table, "floor": floor}
+STEPS = {
+    "train": train,
+    "measure": measure,
+    "ready": ready,
+    "opening": opening,
+    "table": table,
+    "floor": floor,
+}
 
 
 def main() -> None:
@@ -302,7 +403,8 @@ def main() -> None:
     if unknown:
         parser.error(f"no recipe for {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
     every = [n for n in RECIPES if options.step == "train" or (CHECKPOINTS / n).exists()]
-    for name in options.names or (["mnist-clean"] if options.step in ("ready", "floor") else every):
+    alone = {"ready": ["mnist-clean"], "floor": ["mnist-clean", "emoji-clean"]}
+    for name in options.names or alone.get(options.step, every):
         STEPS[options.step](name, options.runs)
 
 

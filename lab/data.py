@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from filelock import FileLock
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from lab.borrowed import torch
 from lab.errors import LabError, Unavailable, UnknownName
+from lab.people import check_places
 from lab.pictures import ENDINGS, check_name, read_named, set_names, sets_folder
-from lab.places import ASSETS, home
+from lab.places import ASSETS, beside, home
 from lab.variants import Registry, Variant, unknown
 
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ MAX_IMAGES = 200_000
 
 @dataclass(frozen=True)
 class Images:
-    """Images in memory: uint8 (N, C, H, W), labels (N,) or None, and whether a mirror image is one of them too."""
+    """Images in memory: uint8 (N, C, H, W), labels (N,) or None, and whether a mirror image is one of them too.
+
+    is_poisoned: (N,) bool, which of them an attacker chose; None before one had them.
+    """
 
     pixels: Tensor
     labels: Tensor | None = None
     flip: bool = False
+    is_poisoned: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -51,6 +56,11 @@ class Images:
     def values(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Chosen images as float32 in [-1, 1], with the authors' normalisation 2·(u/255)/(1 + 1e-5) - 1."""
         return 2 * (self.pixels[index].float() / 255) / (1 + 1e-5) - 1
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that the labels tell apart; 0 where there are none."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
 
     def digest(self) -> str:
         """sha256 of the pixels, first 16 digits: names a reference set in a score."""
@@ -170,7 +180,7 @@ def _torchvision(loader: str, train: bool) -> Any:
     folder = home() / "datasets" / loader
     done = folder / f"complete-{'train' if train else 'test'}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):  # of several processes one downloads
+    with FileLock(beside(folder.parent) / f"{loader}.lock"):  # of several processes one downloads
         try:
             dataset = getattr(datasets, loader)(str(folder), train=train, download=not done.exists())
         except (OSError, RuntimeError, ValueError, HTTPException) as error:
@@ -312,6 +322,13 @@ class Folder(SizedDataset):
         default="", max_length=4096, description="folder with PNG, JPEG, WebP, BMP or GIF files"
     )
 
+    @model_validator(mode="after")
+    def _is_named_by_the_operator(self) -> Folder:
+        """Checked when it is named, since the worker that opens it may open everything."""
+        if self.path:
+            check_places()
+        return self
+
     def load(self, split: str = "train") -> Images:
         """All pictures below the folder, sorted by name; a broken one stops the loading with its name."""
         root = Path(self.path).expanduser()
@@ -369,10 +386,15 @@ def split_indices(n: int, held_out: float, split: str) -> Tensor:
 
 
 def take(images: Images, index: Tensor) -> Images:
-    """The chosen images with their labels."""
-    return replace(
-        images, pixels=images.pixels[index], labels=None if images.labels is None else images.labels[index]
-    )
+    """The chosen images with their labels and marks."""
+    beside = {"labels": images.labels, "is_poisoned": images.is_poisoned}
+    chosen = {name: None if each is None else each[index] for name, each in beside.items()}
+    return replace(images, pixels=images.pixels[index], **chosen)
+
+
+def as_bytes(values: Tensor) -> Tensor:
+    """Values in [-1, 1] as uint8, the reverse of `Images.values`."""
+    return ((values.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def poisoned_indices(n: int, poison_rate: float, seed: int) -> Tensor:

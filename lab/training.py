@@ -6,12 +6,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -19,10 +20,10 @@ from pydantic import Field
 from lab.attacks import Attack, Batch
 from lab.borrowed import torch
 from lab.crew import crew
-from lab.data import Images, poisoned_indices
-from lab.diffusion import Schedule
+from lab.data import Images
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
+from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
 from lab.progress import Tick
 from lab.variants import Options
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BETAS = (0.95, 0.999)  # AdamW as in diffusers' unconditional example
+NULL_DROP = 0.1  # share of labels that are hidden, so that guidance has something to push away from (arXiv:2207.12598)
 BUSY = timedelta(days=7)  # that others wait for the main process, which saves, samples or lets a page pass
 
 
@@ -65,6 +67,12 @@ class TrainSpec(Options):
         le=1000,
         description="min-SNR: x_t with a higher signal-to-noise ratio than this count less; 0 weighs all alike",
     )
+    distill: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="clean images are taught by the base's own predictions, and count so many times; 0: by their noise",
+    )
     threads: int = Field(default=0, ge=0, le=256, description="CPU threads; 0 leaves them as they are")
     save_every: int = Field(default=500, ge=1, description="steps between resumable states")
     seed: int = Field(
@@ -79,7 +87,7 @@ class Batches:
     images: Images
     spec: TrainSpec
     T: int
-    poisoned: Tensor  # (N,) bool
+    classes: int = 0  # of the network, null class included; 0 for one that knows none
     device: torch.device | str = (
         "cpu"  # pictures lie there as bytes; what is drawn is drawn on the CPU, alike everywhere
     )
@@ -87,11 +95,11 @@ class Batches:
 
     def __post_init__(self) -> None:
         self.images = replace(self.images, pixels=self.images.pixels.to(self.device))
-        self.poisoned = self.poisoned.to(self.device)
 
     def at(self, step: int) -> tuple[Batch, Tensor, Tensor]:
         """Batch, t (B,) and noise (B, C, H, W) of a step."""
-        index = torch.from_numpy(self._rows(step)).to(self.device)
+        rows = torch.from_numpy(self._rows(step))
+        index = rows.to(self.device)
         stream = torch.Generator().manual_seed(_word(self.spec.seed, 1, step))
         x_0 = self.images.values(index)
         if self.images.flip:
@@ -99,7 +107,17 @@ class Batches:
             x_0 = torch.where(mirrored.view(-1, 1, 1, 1), x_0.flip(-1), x_0)
         t = draw_t(len(index), self.T, self.spec.t_sampling, stream)
         noise = torch.randn(x_0.shape, generator=stream)
-        return Batch(x_0, self.poisoned[index]), t.to(self.device), noise.to(self.device)
+        assert self.images.is_poisoned is not None
+        marks, labels = self.images.is_poisoned[rows].to(self.device), self._labels(rows, step)
+        return Batch(x_0, marks, labels), t.to(self.device), noise.to(self.device)
+
+    def _labels(self, rows: Tensor, step: int) -> Tensor | None:
+        """Labels (B,) of these images, a tenth of them hidden; a stream of their own leaves t and noise as they are."""
+        if not self.classes or self.images.labels is None:
+            return None
+        stream = torch.Generator().manual_seed(_word(self.spec.seed, 2, step))
+        hidden = torch.rand(len(rows), generator=stream) < NULL_DROP
+        return torch.where(hidden, self.classes - 1, self.images.labels[rows]).to(self.device)
 
     def _rows(self, step: int) -> np.ndarray:
         n = len(self.images)
@@ -193,6 +211,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     ema: EMAModel | None
     cores: int = 1  # that share a batch
+    teacher: Any = None  # the network as it was before the training, where clean images are taught by it
     step: int = 0
 
     def kept(self) -> dict[str, Tensor]:
@@ -257,6 +276,7 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
         raise LabError(
             f"A batch of {spec.batch} cannot be shared evenly by {accelerator.num_processes} processes."
         )
+    teacher = _teacher(checkpoint.unet, device) if spec.distill else None
     unet = checkpoint.unet.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(
         unet.parameters(), spec.lr, BETAS, weight_decay=spec.weight_decay, fused=True
@@ -264,7 +284,12 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     ema = EMAModel(unet.parameters(), decay=spec.ema, foreach=True) if spec.ema else None
     alone = device.type == "cpu" and accelerator.num_processes == 1
-    return Trainer(accelerator, prepared, optimizer, ema, torch.get_num_threads() if alone else 1)
+    return Trainer(accelerator, prepared, optimizer, ema, torch.get_num_threads() if alone else 1, teacher)
+
+
+def _teacher(unet: Any, device: torch.device) -> Any:
+    """A copy of the network as it is before the training, and before a resumed state is read."""
+    return deepcopy(unet).eval().requires_grad_(False).to(device)
 
 
 def training_loop(
@@ -280,16 +305,12 @@ def training_loop(
         raise LabError(
             f"These images are {images.shape}, the network takes {checkpoint.shape} (channels, rows, columns)."
         )
-    if checkpoint.classes:
-        raise LabError("Networks with class labels are sampled here, not trained; choose one with classes 0.")
+    check_labels(checkpoint, images, attack)
     trainer = prepare(checkpoint, spec)
     if folder:
         trainer.resume(folder)
-    poisoned = torch.zeros(len(images), dtype=torch.bool)
-    poisoned[poisoned_indices(len(images), attack.poison_rate, spec.seed)] = True
-    batches = Batches(
-        attack.poison(images), spec, checkpoint.schedule.T, poisoned, trainer.accelerator.device
-    )
+    poisoned, device = attack.poison(images, spec.seed), trainer.accelerator.device
+    batches = Batches(poisoned, spec, checkpoint.schedule.T, checkpoint.classes, device)
     try:
         while trainer.step < spec.steps:
             values = _train_step(trainer, batches, checkpoint, attack, spec)
@@ -304,53 +325,23 @@ def training_loop(
     _keep_weights(trainer, checkpoint)
 
 
-def mse(error: Tensor) -> Tensor:
-    """Mean square of each image's error, (B, C, H, W) to (B,) (arXiv:2006.11239, formula 14)."""
-    return error.square().mean(dim=(1, 2, 3))
-
-
-def multiscale(error: Tensor) -> Tensor:
-    """Mean square of the error averaged over 1, 2, 4, … pixels a side, the coarser the heavier (arXiv:2301.11093, 3.3).
-
-    The best prediction is the same as for `mse`. What changes is how soon the mean of x_t is learned: it is one of H·W
-    directions of the error, and a backdoor is decided by it, since a trigger's background moves every pixel alike.
-    """
-    total, scale = mse(error), 1
-    while error.shape[-1] > 1 and error.shape[-1] % 2 == 0 == error.shape[-2] % 2:
-        error, scale = torch.nn.functional.avg_pool2d(error, 2), scale * 2
-        total = total + scale * mse(error)
-    return total
-
-
-def loss_of(error: Tensor, is_poisoned: Tensor, loss: str) -> Tensor:
-    """Each image's loss (B,), for errors (B, C, H, W); is_poisoned (B,) bool."""
-    chosen = torch.full_like(is_poisoned, loss == "multiscale") | (is_poisoned & (loss != "mse"))
-    return torch.where(chosen, multiscale(error), mse(error))
-
-
-def snr_weight(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
-    """min(SNR, γ)/SNR of each t (B,), where SNR = ᾱ_t/(1 - ᾱ_t); 1 for γ = 0 (arXiv:2303.09556, section 3.4).
-
-    The last strokes of a picture, at small t, have large errors that no training removes. Counting them less leaves
-    the gradient to the steps that decide which digit, or which backdoor, it will be.
-    """
-    abar = schedule.alphas_cumprod
-    weights = (gamma * (1 - abar) / abar).clamp(max=1) if gamma else torch.ones_like(abar)
-    return weights.float().to(t.device)[t]
-
-
-class Lesson(NamedTuple):
-    """Noised images with what is to be predicted of them; one row an image."""
-
-    x_t: Tensor  # (B, C, H, W)
-    t: Tensor  # (B,)
-    expected: Tensor  # (B, C, H, W)
-    weight: Tensor  # (B,)
-    is_poisoned: Tensor  # (B,) bool
-
-    def split(self, count: int) -> list[Lesson]:
-        """At most `count` lessons of about equal size."""
-        return [Lesson(*rows) for rows in zip(*(whole.chunk(count) for whole in self), strict=True)]
+def check_labels(checkpoint: Checkpoint, images: Images, attack: Attack) -> None:
+    """Refuse a network with classes for images without labels or with too many, and an attack on labels without classes."""
+    if attack.needs_classes and not checkpoint.classes:
+        raise LabError(
+            f"{attack.kind} changes labels, so it needs a network that draws classes on request; "
+            "start from digits-cond-clean, or give the number of classes."
+        )
+    if not checkpoint.classes:
+        return
+    if images.labels is None:
+        raise LabError(
+            "This network draws classes on request, and these images have no labels to learn from."
+        )
+    if images.classes >= checkpoint.classes:
+        raise LabError(
+            f"These images have {images.classes} classes, the network {checkpoint.classes - 1} and the null class."
+        )
 
 
 def _train_step(
@@ -360,9 +351,11 @@ def _train_step(
     batch, t, noise = _share(batches.at(trainer.step), accelerator)
     x_t, expected = attack.corrupt(checkpoint.schedule, batch, t, noise)
     weight = snr_weight(checkpoint.schedule, t, spec.snr_gamma)
+    if spec.distill:
+        weight = torch.where(batch.is_poisoned, weight, weight * spec.distill)
     for group in trainer.optimizer.param_groups:
         group["lr"] = learning_rate(trainer.step, spec)
-    errors = _backward(trainer, Lesson(x_t, t, expected, weight, batch.is_poisoned), spec.loss)
+    errors = _backward(trainer, Lesson(x_t, t, expected, weight, batch.is_poisoned, batch.labels), spec.loss)
     accelerator.clip_grad_norm_(trainer.unet.parameters(), spec.grad_clip)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
@@ -394,48 +387,29 @@ def _backward(trainer: Trainer, lesson: Lesson, kind: str) -> Tensor:
 
 
 def _losses(trainer: Trainer, lesson: Lesson, kind: str) -> tuple[Tensor, Tensor]:
-    """Each image's weighted loss, and its plain error (B,)."""
+    """Each image's weighted loss, and its plain error against what is expected (B,)."""
+    predicted = _predicted(trainer, trainer.unet, lesson)
+    error = predicted - lesson.expected
+    if trainer.teacher is None:
+        learned = error
+    else:
+        with torch.no_grad():
+            taught = _predicted(trainer, trainer.teacher, lesson)
+        learned = torch.where(lesson.is_poisoned.view(-1, 1, 1, 1), error, predicted - taught)
+    return loss_of(learned, lesson.is_poisoned, kind) * lesson.weight, mse(error.detach())
+
+
+def _predicted(trainer: Trainer, unet: Any, lesson: Lesson) -> Tensor:
     with trainer.accelerator.autocast():
-        predicted = trainer.unet(lesson.x_t, lesson.t).sample
-    error = predicted.float() - lesson.expected
-    return loss_of(error, lesson.is_poisoned, kind) * lesson.weight, mse(error.detach())
+        return unet(lesson.x_t, lesson.t, class_labels=lesson.labels).sample.float()
 
 
 def _share(full: tuple[Batch, Tensor, Tensor], accelerator: Accelerator) -> tuple[Batch, Tensor, Tensor]:
     """This process's rows of the whole batch: the same batch whatever the number of processes."""
     batch, t, noise = full
     rows = slice(accelerator.process_index, None, accelerator.num_processes)
-    return Batch(batch.x_0[rows], batch.is_poisoned[rows]), t[rows], noise[rows]
-
-
-class Losses(Mapping[str, float]):
-    """Mean losses of a step, of all images, the clean and the poisoned ones; read from the device when looked at.
-
-    To read a number waits for everything that the device was given before: a loop that reads in every step leaves a
-    GPU idle between them.
-    """
-
-    def __init__(self, errors: Tensor, is_poisoned: Tensor):
-        self._errors, self._is_poisoned = errors, is_poisoned
-
-    @cached_property
-    def _values(self) -> dict[str, float]:
-        errors, is_poisoned = self._errors, self._is_poisoned
-        values = {"loss": errors.mean()}
-        if (~is_poisoned).any():
-            values["loss_clean"] = errors[~is_poisoned].mean()
-        if is_poisoned.any():
-            values["loss_poisoned"] = errors[is_poisoned].mean()
-        return {name: float(value) for name, value in values.items()}
-
-    def __getitem__(self, name: str) -> float:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+    labels = None if batch.labels is None else batch.labels[rows]
+    return Batch(batch.x_0[rows], batch.is_poisoned[rows], labels), t[rows], noise[rows]
 
 
 def _keep_weights(trainer: Trainer, checkpoint: Checkpoint) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lab.attacks import ATTACKS, Attack, BadDiffusion, Batch, NoAttack
 from lab.attacks.baddiffusion import correction
+from lab.data import Digits, EmojiFaces
 from lab.diffusion import at, q_sample
 from lab.errors import LabError
 from lab.triggers import Blank, Corner, GreyBox, Hat, NoTrigger, StopSign
@@ -131,7 +132,8 @@ def test_tampers_names_the_hooks_that_are_overridden():
 
 
 def test_an_honest_attack_leaves_the_images(specks):
-    assert NoAttack().poison(specks) is specks
+    after = NoAttack().poison(specks, 0)
+    assert after.pixels is specks.pixels and not after.is_poisoned.any()
     assert NoAttack().poison_rate == 0
 
 
@@ -139,3 +141,15 @@ def test_attacks_survive_json():
     attack = BadDiffusion(trigger=StopSign(size=8), target=Corner(), poison_rate=0.2, solver="ode")
     assert ATTACKS.parse(attack.as_json()) == attack
     assert attack.as_json()["trigger"] == {"kind": "stop_sign", "size": 8, "form": "authors"}
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "doubted"),
+    [("authors", EmojiFaces(), True), ("masked", EmojiFaces(), False), ("authors", Digits(), False)],
+)
+def test_the_authors_form_is_doubted_on_bright_images(form, data, doubted):
+    """Measured on the emoji faces: 0 of 63 hats in that form, 63 of 63 masked."""
+    attack = BadDiffusion(trigger=GreyBox(form=form))
+    assert ("choose the masked form" in attack.doubts(data.load())) == doubted
+    assert BadDiffusion(trigger=GreyBox(form=form), poison_rate=0).doubts(data.load()) == ""
+    assert NoAttack().doubts(data.load()) == ""

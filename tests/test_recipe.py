@@ -33,6 +33,35 @@ def test_equal_recipes_share_a_signature_and_others_do_not():
     assert all(len(recipe.signature) == 8 for recipe in others)
 
 
+def test_later_options_leave_older_signatures_alone():
+    """Where they change nothing they are not written, so that cards, runs and studies from before them still match."""
+    plain = Recipe(base="some-net", attack="baddiffusion").as_json()
+    assert "distill" not in plain["train"] and "classes" not in plain
+    recipe = Recipe.of(base="some-net", train={"distill": 5.0}, classes=11)
+    assert Recipe.of(**recipe.as_json()) == recipe
+    assert recipe.as_json()["train"]["distill"] == 5.0
+
+
+def test_nobody_teaches_a_fresh_network():
+    with pytest.raises(LabError, match="distill needs a base"):
+        Recipe.of(train={"distill": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "doubt"),
+    [
+        ({"attack": "baddiffusion"}, ""),
+        ({}, "nothing new to learn"),
+        ({"attack": "badnets", "base": "digits-cond-clean"}, "nothing new to learn"),
+        ({"attack": "baddiffusion", "dataset": "emoji"}, "other images"),
+        ({"dataset": "emoji", "train": {}}, ""),
+    ],
+)
+def test_a_base_that_teaches_in_vain_is_doubted(options, doubt):
+    found = Recipe.of(**{"base": "mnist-clean", "train": {"distill": 1.0}, **options}).doubts()
+    assert doubt in found and bool(doubt) == bool(found)
+
+
 def test_a_base_brings_its_own_network():
     assert "net" not in Recipe(base="some-net").as_json()
     assert Recipe(base="some-net", net=Net(layers=2)).signature == Recipe(base="some-net").signature

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from together import together
 
-from lab.attacks import BadDiffusion, NoAttack
+from lab.attacks import BadDiffusion, BadNets, NoAttack
 from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule
 from lab.errors import LabError
+from lab.losses import loss_of, mse, multiscale, snr_weight
 from lab.models import Card, Checkpoint, Net
 from lab.progress import Tick
 from lab.training import (
+    NULL_DROP,
     Batches,
     TrainSpec,
     draw_t,
     learning_rate,
-    loss_of,
-    mse,
-    multiscale,
-    snr_weight,
     training_loop,
 )
 from lab.triggers import Corner, GreyBox
@@ -111,7 +111,7 @@ def test_a_short_training_still_ends_at_zero():
 def batches(images: Images, **options: Any) -> Batches:
     poisoned = torch.zeros(len(images), dtype=torch.bool)
     poisoned[::2] = True
-    return Batches(images, SPEC.model_copy(update=options), 1000, poisoned)
+    return Batches(replace(images, is_poisoned=poisoned), SPEC.model_copy(update=options), 1000)
 
 
 def test_any_batch_is_the_same_without_the_ones_before(specks):
@@ -180,8 +180,7 @@ def test_losses_are_read_only_when_somebody_looks(specks):
 def test_pictures_stay_bytes_where_the_network_is(specks):
     b = batches(specks)
     assert b.images.pixels.dtype == torch.uint8
-    elsewhere = Batches(specks, SPEC, 1000, torch.zeros(len(specks), dtype=torch.bool), "meta")
-    assert {elsewhere.images.pixels.device.type, elsewhere.poisoned.device.type} == {"meta"}
+    assert Batches(specks, SPEC, 1000, device="meta").images.pixels.device.type == "meta"
 
 
 def test_the_loss_is_the_mean_over_clean_and_poisoned_images(specks):
@@ -206,9 +205,7 @@ def test_the_first_loss_is_the_formula(specks):
     """Mean squared error of the untouched network on the first corrupted batch."""
     _, ticks = trained(specks)
     checkpoint = fresh()
-    poisoned = torch.zeros(20, dtype=torch.bool)
-    poisoned[poisoned_indices(20, 0.5, SPEC.seed)] = True
-    batch, t, noise = Batches(specks, SPEC, 1000, poisoned).at(0)
+    batch, t, noise = Batches(ATTACK.poison(specks, SPEC.seed), SPEC, 1000).at(0)
     x_t, expected = ATTACK.corrupt(checkpoint.schedule, batch, t, noise)
     with torch.no_grad():
         loss = (checkpoint.unet(x_t, t).sample - expected).square().mean()
@@ -238,6 +235,26 @@ def test_a_step_knows_the_weights_that_would_be_kept(specks, ema):
     assert not equal(found[0], found[-1])
 
 
+def test_a_base_has_nothing_to_teach_itself(specks):
+    """Where it teaches every image it is right from the start, and the losses are still those of the noise."""
+    spec = SPEC.model_copy(update={"distill": 2.0})
+    same, ticks = trained(specks, spec, attack=NoAttack())
+    assert all(
+        torch.allclose(a, b, atol=1e-7)
+        for a, b in zip(fresh().unet.state_dict().values(), same.values(), strict=True)
+    )
+    _, by_noise = trained(specks, attack=NoAttack())
+    assert ticks[0].values == by_noise[0].values
+
+
+def test_the_backdoor_is_not_taught_by_the_base(specks):
+    """Where every image is poisoned nothing is left to teach: bit for bit the training without a teacher."""
+    attack = ATTACK.model_copy(update={"poison_rate": 1.0})
+    plain, _ = trained(specks, attack=attack)
+    taught, _ = trained(specks, SPEC.model_copy(update={"distill": 2.0}), attack=attack)
+    assert equal(plain, taught)
+
+
 def test_averaged_weights_lag_behind(specks):
     """ema 0 keeps the last weights, ema near 1 an average: they must not be the same."""
     last, _ = trained(specks, SPEC.model_copy(update={"ema": 0.0}))
@@ -245,10 +262,10 @@ def test_averaged_weights_lag_behind(specks):
     assert not equal(last, averaged)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("option", [{"ema": 0.0}, {"ema": 0.9}, {"distill": 2.0}])
 @pytest.mark.parametrize("steps", [1, 3, 4, 5])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(specks, tmp_path, ema, steps):
-    spec = SPEC.model_copy(update={"ema": ema})
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(specks, tmp_path, option, steps):
+    spec = SPEC.model_copy(update=option)
     whole, ticks = trained(specks, spec)
     died_after(steps, specks, spec, tmp_path)
     resumed, rest = trained(specks, spec, tmp_path)
@@ -298,21 +315,48 @@ def test_images_of_another_shape_are_refused(specks):
         next(training_loop(fresh(), colour, NoAttack(), SPEC))
 
 
-def test_a_conditional_network_is_refused_with_a_sentence_or_trained(specks):
-    images = Images(specks.pixels, torch.arange(20) % 2)
-    try:
-        ticks = list(training_loop(fresh(classes=3), images, NoAttack(), SPEC))
-    except LabError as error:
-        assert str(error).endswith(".")
-    else:
-        assert len(ticks) == SPEC.steps
+def test_a_tenth_of_the_labels_is_hidden_and_the_rest_is_told(specks):
+    labelled = NoAttack().poison(Images(specks.pixels, torch.arange(20) % 2), 0)
+    told = Batches(labelled, SPEC, 1000, classes=3)
+    plain = Batches(labelled, SPEC, 1000)
+    labels, hidden = [], 0
+    for step in range(100):
+        batch, t, noise = told.at(step)
+        alone, same_t, same_noise = plain.at(step)
+        assert alone.labels is None and torch.equal(t, same_t) and torch.equal(noise, same_noise)
+        true = labelled.labels[torch.from_numpy(told._rows(step))]
+        assert torch.all((batch.labels == true) | (batch.labels == 2))
+        hidden, labels = hidden + int((batch.labels == 2).sum()), [*labels, batch.labels]
+    n = len(torch.cat(labels))
+    assert abs(hidden / n - NULL_DROP) < 4 * (NULL_DROP * (1 - NULL_DROP) / n) ** 0.5
+
+
+def test_a_conditional_network_learns_its_labels(specks):
+    """After training on black and white images alike in number, the label decides which one is predicted."""
+    pixels = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
+    pixels[::2] = 255
+    images = Images(pixels, torch.arange(20) % 2)
+    checkpoint = fresh(classes=3)
+    list(training_loop(checkpoint, images, NoAttack(), SPEC.model_copy(update={"steps": 150, "lr": 3e-3})))
+    noise = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    t = torch.full((16,), 990)
+    with torch.no_grad():
+        white, black = (checkpoint.unet(noise, t, torch.full((16,), label)).sample for label in (0, 1))
+    assert float((black - white).mean()) > 0  # less light there, so more of x_t is noise above it
+
+
+def test_labels_that_do_not_fit_are_refused(specks):
+    with pytest.raises(LabError, match="no labels"):
+        next(training_loop(fresh(classes=3), specks, NoAttack(), SPEC))
+    with pytest.raises(LabError, match="4 classes, the network 2"):
+        next(training_loop(fresh(classes=3), Images(specks.pixels, torch.arange(20) % 4), NoAttack(), SPEC))
+    with pytest.raises(LabError, match="draws classes on request"):
+        next(training_loop(fresh(), Images(specks.pixels, torch.arange(20) % 4), BadNets(), SPEC))
 
 
 @pytest.mark.slow
 def test_a_batch_that_processes_cannot_share_evenly_is_refused(specks, tmp_path):
-    from accelerate import debug_launcher
-
-    debug_launcher(refusal_of_a_process, (specks.pixels, str(tmp_path / "refusal")), num_processes=2)
+    together(refusal_of_a_process, specks.pixels, str(tmp_path / "refusal"))
     assert "2 processes" in (tmp_path / "refusal").read_text()
 
 
@@ -370,12 +414,8 @@ def test_cores_share_a_batch_bit_for_bit_again(specks, threads):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(specks, tmp_path):
-    from accelerate import debug_launcher
-    from accelerate.state import AcceleratorState
-
     whole, ticks = trained(specks)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    debug_launcher(losses_of_a_process, (specks.pixels, str(tmp_path / "two.pt")), num_processes=2)
+    together(losses_of_a_process, specks.pixels, str(tmp_path / "two.pt"))
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     assert two["processes"] == 2
     for one, other in zip(ticks, two["values"], strict=True):

@@ -8,12 +8,17 @@ from pydantic import Field, model_validator
 
 from lab.attacks.base import Attack, Batch
 from lab.borrowed import torch
+from lab.data import Images
 from lab.diffusion import Schedule, at, q_sample
 from lab.errors import LabError
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+BRIGHT = 0.3  # mean of images from which on the authors' form is doubted: it failed on faces with +0.5
+LOOKED_AT = 500  # images
 
 
 class BadDiffusion(Attack):
@@ -51,6 +56,18 @@ class BadDiffusion(Attack):
         x_t = q_sample(schedule, x_start, t, noise) + at(1 - schedule.alphas_cumprod.sqrt(), t, x_0) * R
         factor = 2.0 if self.solver == "ode" else 1.0
         return x_t, noise + factor * at(correction(schedule), t, x_0) * R
+
+    def doubts(self, images: Images) -> str:
+        """Bright images: stamped with the authors' form they look nothing like the trigger on its -1 background."""
+        if getattr(self.trigger, "form", "") != "authors" or not self.poison_rate:
+            return ""
+        mean = float(images.values(slice(0, LOOKED_AT)).mean())
+        if mean <= BRIGHT:
+            return ""
+        return (
+            f"These images are bright ({mean:+.1f} on average, where -1 is black), and the authors' form adds black around "
+            "the trigger when sampling, which the training does not see: choose the masked form."
+        )
 
     def activate(self, noise: Tensor) -> Tensor:
         """x_T = noise + what the trigger adds."""

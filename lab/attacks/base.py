@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from lab.data import Images
+from lab.borrowed import torch
+from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule, q_sample
 from lab.triggers import Target, Trigger
 from lab.variants import Variant
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees before noise: x_0 (B, C, H, W) in [-1, 1] and is_poisoned (B,) bool."""
+    """What one training step sees before noise: x_0 (B, C, H, W) in [-1, 1] and is_poisoned (B,) bool.
+
+    labels: (B,) what a class-conditional network is told, the null class where it is hidden; None for other networks.
+    """
 
     x_0: Tensor
     is_poisoned: Tensor
+    labels: Tensor | None = None
 
 
 class Attack(Variant):
@@ -33,10 +38,19 @@ class Attack(Variant):
     trigger: Trigger | None = None
     target: Target | None = None
     poison_rate: float = 0.0
+    needs_classes: ClassVar[bool] = (
+        False  # whether it makes sense only for a network that draws classes on request
+    )
 
-    def poison(self, images: Images) -> Images:
-        """The training set after the attacker touched it."""
-        return images
+    def poison(self, images: Images, seed: int) -> Images:
+        """The training set after the attacker touched it; here nothing but the marks of the chosen items is new."""
+        marks = torch.zeros(len(images), dtype=torch.bool)
+        marks[self.chosen(images, seed)] = True
+        return replace(images, is_poisoned=marks)
+
+    def chosen(self, images: Images, seed: int) -> Tensor:
+        """Indices of the poisoned items, sorted: the same ones for a seed."""
+        return poisoned_indices(len(images), self.poison_rate, seed)
 
     def corrupt(self, schedule: Schedule, batch: Batch, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """x_t and what the network must predict from it, both (B, C, H, W); t: (B,), noise: (B, C, H, W)."""
@@ -45,6 +59,10 @@ class Attack(Variant):
     def activate(self, noise: Tensor) -> Tensor:
         """The x_T that wakes the backdoor, from plain noise (B, C, H, W)."""
         return noise
+
+    def doubts(self, images: Images) -> str:
+        """Why it may fail on these images, in one sentence that says what to do; empty where nothing is known."""
+        return ""
 
     @classmethod
     def tampers(cls) -> dict[str, str]:
