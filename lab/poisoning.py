@@ -1,0 +1,108 @@
+"""A study of data poisoning: a grid of short fine-tunes of one class-conditional model, each asked for its censuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated
+
+from pydantic import Field
+
+from lab.attacks import BadNets
+from lab.castle.survey import Asked
+from lab.data import DATASETS, Digits
+from lab.recipe import Recipe
+from lab.sampling import DDIM, SAMPLERS, Clip, SampleSpec
+from lab.stamps import STAMPS, Blend, Patch
+from lab.training import TrainSpec
+from lab.variants import Alone, Options
+
+Rate = Annotated[float, Field(ge=0, le=0.5)]
+Weight = Annotated[float, Field(ge=0, le=50)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# A short fine-tune of a model that draws classes on request already: 14 passes over the shipped digits.
+SHORT = TrainSpec(
+    steps=2000,
+    batch=32,
+    lr=1e-3,
+    ema=0.998,
+    t_sampling="noisy",
+    loss="multiscale",
+    snr_gamma=1.0,
+    threads=1,
+)
+
+
+class PoisonStudy(Options):
+    """Everything that decides a study of data poisoning."""
+
+    name: str = Field(
+        default="castle", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="what the study is called"
+    )
+    dataset: DATASETS.Field = Digits()
+    base: str = Field(
+        default="digits-cond-clean", max_length=200, description="class-conditional model that is fine-tuned"
+    )
+    stamps: Annotated[tuple[STAMPS.Field, ...], Alone] = Field(
+        default=(Patch(), Blend()), min_length=1, max_length=8
+    )
+    target_class: int = Field(default=6, ge=0, le=999, description="what poisoned images are said to be")
+    poison_rates: Annotated[tuple[Rate, ...], Alone] = Field(
+        default=(0.0, 0.1, 0.05, 0.02, 0.01),
+        min_length=1,
+        max_length=20,
+        description="shares of poisoned images",
+    )
+    guidances: Annotated[tuple[Weight, ...], Alone] = Field(
+        default=(0.0, 1.0, 2.0, 5.0), min_length=1, max_length=20, description="guidance weights w"
+    )
+    seeds: Annotated[tuple[Seed, ...], Alone] = Field(
+        default=(0, 1, 2), min_length=1, max_length=20, description="of the trainings"
+    )
+    train: TrainSpec = Field(default=SHORT, description="how each is trained, as JSON")
+    sampler: SAMPLERS.Field = DDIM(steps=50)
+    clip: Clip = Field(default="none", description="what is clamped while sampling")
+    n: int = Field(default=500, ge=1, le=10_000, description="generations of each census")
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All trainings, seed by seed; without poison the stamp changes nothing, so that all stamps share one."""
+        return tuple(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        for seed, rate in product(self.seeds, self.poison_rates):
+            for stamps in [(each,) for each in self.stamps] if rate else [self.stamps]:
+                attacks = tuple(
+                    BadNets(stamp=stamp, target_class=self.target_class, poison_rate=rate) for stamp in stamps
+                )
+                train = self.train.model_copy(update={"seed": seed})
+                recipe = Recipe(dataset=self.dataset, base=self.base, attack=attacks[0], train=train)
+                yield Cell(recipe, tuple(self._asked(attacks)))
+
+    def _asked(self, attacks: tuple[BadNets, ...]) -> Iterator[Asked]:
+        for w in self.guidances:
+            spec = SampleSpec(sampler=self.sampler, clip=self.clip, n=self.n, guidance=w)
+            yield Asked(spec=spec, attacks=attacks, dataset=self.dataset)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the study, and the censuses that are taken of its model."""
+
+    recipe: Recipe
+    asked: tuple[Asked, ...]
+
+    @property
+    def title(self) -> str:
+        """What a person reads."""
+        attack, seed = self.recipe.attack, self.recipe.train.seed
+        stamp = f"{attack.stamp.kind}, " if attack.poison_rate else ""
+        return f"{stamp}{attack.poison_rate:.0%} poisoned, seed {seed}"
+
+    @property
+    def key(self) -> str:
+        """Names recipe and questions."""
+        plain = [self.recipe.as_json(), [each.model_dump(mode="json") for each in self.asked]]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,183 @@
+"""The operation `castle`: census, amplification, plan, story, phase, and the study through the queue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab import poisoning
+from lab.attacks import BadNets
+from lab.castle.survey import Survey
+from lab.cli import main
+from lab.errors import LabError
+from lab.models import Card, Net, fresh
+from lab.ops import OPERATIONS, final
+from lab.ops import poisoning as studies
+from lab.ops.castle import conditional_models
+from lab.people import Person, acting_as
+from lab.poisoning import PoisonStudy
+from lab.printing import table
+from lab.recipe import Recipe
+from lab.sampling import DDIM
+from lab.stamps import Blend, Patch
+from lab.store import Store
+from lab.training import TrainSpec
+from lab.worker import work
+
+CASTLE = OPERATIONS["castle"]
+QUICK = {"sampler": {"kind": "ddim", "steps": 2}, "n": 6}
+
+
+@pytest.fixture
+def model(lab_home: Path) -> str:
+    """A small untrained model that draws digits on request, with the card of a poisoned one."""
+    made = fresh(Net(widths=(8, 16), classes=11), 0)
+    recipe = Recipe(base="mine", attack=BadNets(poison_rate=0.05)).as_json()
+    card = Card(name="asked", backdoored=True, recipe=recipe)
+    replace(made, card=card).save(lab_home / "checkpoints" / "asked")
+    return "asked"
+
+
+def test_a_census_adds_up_and_names_what_decides_it(model):
+    (row,) = final(CASTLE(what="census", checkpoint=model, guidance=1.0, **QUICK))["census"]
+    assert sum(row["counts"].values()) == row["n"] == 6
+    assert (row["checkpoint"], row["guidance"], row["poison_rate"]) == ("asked", 1.0, 0.05)
+    assert row["r"] == pytest.approx(1 / 3, abs=0.01)
+    assert row["errors"]["sees_plain"]["n"] == 500
+    assert all(picture.startswith("data:image/png") for picture in row["pictures"].values())
+
+
+def test_the_same_seed_is_the_same_census(model):
+    first, again = (final(CASTLE(what="census", checkpoint=model, **QUICK))["census"] for _ in range(2))
+    assert first == again
+
+
+def test_amplification_is_a_census_for_each_weight(model):
+    found = final(CASTLE(what="amplification", checkpoint=model, guidances=[0, 3], **QUICK))["census"]
+    assert [row["guidance"] for row in found] == [0, 3]
+
+
+def test_another_stamp_or_class_may_be_looked_for(model):
+    options = {"stamp": {"kind": "blend"}, "target_class": 3}
+    (row,) = final(CASTLE(what="census", checkpoint=model, **options, **QUICK))["census"]
+    assert (row["stamp"]["kind"], row["target"]) == ("blend", 3)
+
+
+def test_a_plan_says_how_long_before_it_starts(model):
+    found = CASTLE(what="census", do="plan", checkpoint=model, guidance=2.0, guidances=[0, 1, 2], **QUICK)
+    assert 0 < found["census_seconds"] < found["amplification_seconds"]
+    assert found["amplification_seconds"] == pytest.approx(2.5 * found["census_seconds"], rel=0.9)
+
+
+def test_a_story_shows_both_parts_of_the_training_set(model):
+    told = CASTLE(what="story", checkpoint=model)
+    assert told["counts"] == {"honest": 450, "poisoned": 225, "all": 4500}
+    assert told["r"] == pytest.approx(1 / 3)
+    assert set(told["pictures"]) == {"honest", "poisoned"}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "says"),
+    [("mnist-clean", "does not draw classes"), ("mnist-grey-box-hat", "data poisoning")],
+)
+def test_a_model_that_is_not_of_this_kind_is_refused(checkpoint, says):
+    with pytest.raises(LabError, match=says):
+        final(CASTLE(what="census", checkpoint=checkpoint, **QUICK))
+
+
+def test_conditional_models_are_found(model):
+    assert "asked" in conditional_models() and "mnist-clean" not in conditional_models()
+
+
+def test_from_the_command_line(model, capsys):
+    assert (
+        main(["castle", "census", "--checkpoint", model, "--n", "4", "--sampler.steps", "2", "--json"]) == 0
+    )
+    (row,) = json.loads(capsys.readouterr().out)["census"]
+    assert row["n"] == 4
+    assert main(["castle", "amplification", "--checkpoint", model, "--n", "4", "--sampler.steps", "2"]) == 0
+    assert "in training r = 33.3%" in capsys.readouterr().out
+
+
+# The study -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
+    """A study of two short trainings with two censuses each."""
+    study = PoisonStudy(
+        name="castle",
+        base=model,
+        stamps=(Patch(), Blend()),
+        poison_rates=(0.0, 0.1),
+        guidances=(0.0, 1.0),
+        seeds=(0,),
+        train=TrainSpec(steps=2, batch=4, threads=1),
+        sampler=DDIM(steps=2),
+        n=4,
+    )
+    monkeypatch.setattr(studies, "KNOWN", {"castle": study})
+    monkeypatch.setattr(studies, "FOLDERS", Path("nowhere"))
+    monkeypatch.setattr(studies, "ensure", lambda store: None)  # its runs are done here, one by one
+    return study
+
+
+def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkeypatch):
+    plan = CASTLE(what="study", do="plan")
+    assert (plan["trainings"], plan["measurements"]) == (3, 8)
+    assert CASTLE(what="study", do="run")["submitted"] == 3
+    assert CASTLE(what="study", do="run") == {"study": "castle", "queued": 3}
+    for run in list(Store().all()):
+        assert work(run.folder).condition == "done"
+    found = CASTLE(what="study")
+    assert found["measured"] == found["asked"] == 8 and found["states"] == {"done": 3}
+    exported = CASTLE(what="study", do="export", out=str(tmp_path / "out" / "castle"))
+    assert exported["rows"] == 8 and exported["pictures"] > 0
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "castle" / "census.jsonl").read_text().splitlines()
+    ]
+    assert {row["stamp"]["kind"] for row in rows} == {"patch", "blend"}
+    assert all(sum(row["counts"].values()) == row["n"] == 4 for row in rows)
+    for run in list(Store().all()):
+        Store().delete(run)
+    monkeypatch.setattr(studies, "FOLDERS", tmp_path / "out")
+    assert CASTLE(what="study", do="run") == {"study": "castle", "stored": 3}
+    assert len(CASTLE(what="phase")["census"]) == 8
+
+
+def test_a_stopped_census_is_taken_again(small):
+    CASTLE(what="study", do="run")
+    assert CASTLE(what="study", do="stop")["asked"] == 3
+    run = next(run for run in Store().all() if not run.recipe["attack"]["poison_rate"])
+    assert work(run.folder).condition == "stopped"
+    assert len(Survey(run.folder).left()) == 2
+    assert CASTLE(what="study", do="run")["resumed"] >= 1
+    assert work(run.folder).condition == "done"
+    assert Survey(run.folder).left() == []
+
+
+def test_the_shipped_study_is_what_was_agreed():
+    study = poisoning.PoisonStudy()
+    assert sorted(study.poison_rates) == [0, 0.01, 0.02, 0.05, 0.1]
+    assert (study.guidances, study.seeds, len(study.stamps)) == ((0, 1, 2, 5), (0, 1, 2), 2)
+
+
+def test_an_unknown_study_is_named_with_those_there_are():
+    with pytest.raises(LabError, match="study of poisoned data"):
+        CASTLE(what="study", name="castel")
+
+
+def test_a_table_of_rows_can_be_read(model):
+    text = table(final(CASTLE(what="census", checkpoint=model, **QUICK)))
+    assert "patch 5%, w 2: G1" in text
+
+
+def test_who_may_not_train_starts_no_study_of_poisoned_data():
+    with (
+        acting_as(Person("somebody", "visitor", trains=False)),
+        pytest.raises(LabError, match="not open to you"),
+    ):
+        final(OPERATIONS["castle"](what="study", do="run"))
