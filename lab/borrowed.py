@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # diffusers imports its parts lazily, and two threads of a page that ask at once get an ImportError from it.
 _ONE_AT_A_TIME = threading.Lock()
+if hasattr(
+    os, "register_at_fork"
+):  # or a process that is forked meanwhile waits for ever for a thread that it has not
+    os.register_at_fork(
+        before=_ONE_AT_A_TIME.acquire,
+        after_in_parent=_ONE_AT_A_TIME.release,
+        after_in_child=_ONE_AT_A_TIME.release,
+    )
 
 
 class Lazy(ModuleType):

@@ -9,14 +9,15 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from lab.errors import LabError
+from lab.places import beside
 from lab.store import Store, Stored
 
-VERSION = 2  # of the table; an index of another one is made again
+VERSION = 3  # of the table; an index of another one is made again
 SCHEMA = (
     "DROP TABLE IF EXISTS runs",
     """CREATE TABLE runs (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, title TEXT NOT NULL, condition TEXT NOT NULL, elsewhere INTEGER NOT NULL,
-    created REAL NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL DEFAULT 0)""",
+    study TEXT NOT NULL, created REAL NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL DEFAULT 0)""",
     "CREATE INDEX by_condition ON runs (condition, owner)",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -35,8 +36,8 @@ WHERE id = (
 ) RETURNING id
 """
 PUT = """
-INSERT INTO runs (id, owner, title, condition, elsewhere, created, position)
-VALUES (:id, :owner, :title, :condition, :elsewhere, :created, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs))
+INSERT INTO runs (id, owner, title, condition, elsewhere, study, created, position)
+VALUES (:id, :owner, :title, :condition, :elsewhere, :study, :created, (SELECT COALESCE(MAX(position), 0) + 1 FROM runs))
 ON CONFLICT (id) DO UPDATE SET owner = :owner, title = :title, condition = :condition
 """
 WAIT = 30  # seconds for a writer before this one
@@ -46,7 +47,7 @@ class Queue:
     """The index beside the run folders; every call is one transaction."""
 
     def __init__(self, store: Store):
-        self.store, self.path = store, store.root / "queue.sqlite"
+        self.store, self.path = store, beside(store.root) / "queue.sqlite"
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -92,6 +93,13 @@ class Queue:
         with self._open() as connection:
             connection.execute(PUT, _line(run))
 
+    def put_back(self, run: Stored) -> None:
+        """A run that stopped, failed or got lost waits again, as if it had never died; it goes on where it was saved."""
+        run.ask_to_stop(False)
+        run.keep_handle({})
+        run.become("queued", deaths=0)
+        self.put(run)
+
     def forget(self, run: str) -> None:
         """Take a deleted run out."""
         with self._open() as connection:
@@ -126,5 +134,6 @@ def _line(run: Stored) -> dict[str, Any]:
         "title": about.title,
         "condition": condition,
         "elsewhere": run.is_elsewhere,
+        "study": about.study,
         "created": about.created,
     }

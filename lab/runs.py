@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.borrowed import torch
-from lab.data import Images, poisoned_indices
+from lab.data import Images
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
-from lab.models import Card, Checkpoint, as_json, fresh, load, names
+from lab.models import Card, Checkpoint, as_json, conditional, fresh, load, names
+from lab.people import check_places
 from lab.pictures import write_atomically
 from lab.progress import Tick
 from lab.recipe import Recipe
@@ -82,8 +83,7 @@ class Run:
             self.folder.rmdir()
 
     def _keep_poisoned(self, images: Images) -> None:
-        rate, seed = self.recipe.attack.poison_rate, self.recipe.train.seed
-        index = poisoned_indices(len(images), rate, seed).tolist()
+        index = self.recipe.attack.chosen(images, self.recipe.train.seed).tolist()
         write_atomically(self.folder / "poisoned.json", as_json({"n": len(images), "poisoned": index}))
 
     def _forget_steps_to_come(self) -> None:
@@ -134,8 +134,11 @@ class Run:
 def start_of(recipe: Recipe) -> Checkpoint:
     """What a training starts from: its base, or a fresh network."""
     if recipe.base:
+        if "/" in recipe.base:
+            check_places()
         base = load(Path(recipe.base) if "/" in recipe.base else recipe.base)
-        return replace(base, card=Card(base=base.card.name))
+        start = conditional(base, recipe.classes, recipe.train.seed) if recipe.classes else base
+        return replace(start, card=Card(base=base.card.name))
     return fresh(recipe.net, recipe.train.seed)
 
 
@@ -165,6 +168,7 @@ def command(recipe: Recipe, name: str) -> str:
     words = ["python", "-m", "lab", "train", "--name", name]
     if recipe.base:
         words += ["--base", recipe.base]
+        words += ["--classes", str(recipe.classes)] if recipe.classes else []
     else:
         words += ["--net", json.dumps(recipe.net.model_dump(mode="json", exclude_defaults=True))]
     words += ["--dataset", _compact(recipe.dataset), "--attack", _compact(recipe.attack)]

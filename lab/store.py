@@ -15,9 +15,11 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from lab.errors import LabError, UnknownName
+from lab.exam import Exam, Question
 from lab.models import as_json
+from lab.people import LOCAL, who
 from lab.pictures import write_atomically
-from lab.places import home
+from lab.places import beside, home
 from lab.recipe import Recipe
 from lab.runs import free_name
 from lab.variants import Options
@@ -26,8 +28,7 @@ Condition = Literal["queued", "running", "done", "failed", "stopped", "lost"]
 ACTIVE: tuple[Condition, ...] = ("queued", "running")
 ID = re.compile(r"[0-9a-f]{8}-[1-9][0-9]{0,5}")
 ENDING = 3.0  # seconds from a run's last word to the end of its worker
-HERE = "process"  # the launcher whose runs are at work on this machine
-LOCAL = "local"  # without login everybody at this lab is one owner
+HERE = "process", "slices"  # the launchers whose runs are at work on this machine
 TITLE = r"^[^\x00-\x1f]{1,80}$"
 
 
@@ -42,7 +43,10 @@ class About(Options):
     owner: str = Field(default=LOCAL, min_length=1, max_length=80)
     title: str = Field(default="a run", pattern=TITLE)
     created: float = 0.0
-    launcher: dict[str, Any] = {"kind": HERE}
+    launcher: dict[str, Any] = {"kind": HERE[0]}
+    study: str = Field(
+        default="", max_length=40
+    )  # of which it is a cell; its checkpoint then stays in its folder
     previews: int = Field(
         default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
     )
@@ -54,7 +58,7 @@ class State(Options):
     condition: Condition = "queued"
     since: float = 0.0
     deaths: int = 0  # ends without a word, one after the other, without getting further
-    reached: int = 0  # steps that were saved at the last of them
+    reached: int = 0  # steps saved and questions answered at the last of them
     error: str = ""
     checkpoint: str = ""
 
@@ -78,7 +82,7 @@ class Stored:
     @property
     def is_elsewhere(self) -> bool:
         """Whether it was submitted for other machines than this one."""
-        return self.about.launcher.get("kind", HERE) != HERE
+        return self.about.launcher.get("kind", HERE[0]) not in HERE
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -126,7 +130,7 @@ class Stored:
     @property
     def lock(self) -> FileLock:
         """Held by the worker as long as it lives: the system lets go of it however the worker ends."""
-        return FileLock(self.folder / "work.lock")
+        return FileLock(beside(self.folder) / "work.lock")
 
     @property
     def at_work(self) -> bool:
@@ -140,6 +144,16 @@ class Stored:
             OSError
         ):  # no such folder any more, or one that cannot be written, where no worker can be either
             return False
+
+    @property
+    def exam(self) -> Exam:
+        """What it is asked once it is trained, and what it answered."""
+        return Exam(self.folder)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its finished checkpoint, as long as that has not joined one's own."""
+        return self.folder / "checkpoint"
 
     def ticks(self, after: int = 0) -> list[dict[str, Any]]:
         """Logged steps later than `after`; a torn last line is left for the next look."""
@@ -194,8 +208,8 @@ class Store:
     def __init__(self, root: Path | None = None):
         self.root = root or home() / "runs"
 
-    def create(self, recipe: Recipe, about: About) -> Stored:
-        """A new queued run; its folder appears complete or not at all."""
+    def create(self, recipe: Recipe, about: About, exam: tuple[Question, ...] = ()) -> Stored:
+        """A new queued run, and what it is asked once it is trained; its folder appears complete or not at all."""
         self.root.mkdir(parents=True, exist_ok=True)
         taken = (
             int(path.name.partition("-")[2])
@@ -214,6 +228,8 @@ class Store:
             ):
                 plain = content if isinstance(content, dict) else content.model_dump(mode="json")
                 write_atomically(temporary / f"{name}.json", as_json(plain))
+            if exam:
+                Exam(temporary).ask(exam)
             try:
                 temporary.rename(folder)
                 return Stored(folder)
@@ -224,8 +240,9 @@ class Store:
                 number += 1
 
     def get(self, run: str) -> Stored:
-        """A run by its id; a LabError where there is none."""
-        if not ID.fullmatch(run) or not (self.root / run / "recipe.json").exists():
+        """A run by its id; a LabError where there is none, in the same words for one that somebody else owns."""
+        there = ID.fullmatch(run) and (self.root / run / "recipe.json").exists()
+        if not there or not who().sees(Stored(self.root / run).about.owner):
             raise UnknownName(f"There is no run {run[:80]!r}; `python -m lab runs` lists them.")
         return Stored(self.root / run)
 
@@ -237,7 +254,7 @@ class Store:
 
     def name(self, run: Stored, recipe: Recipe) -> str:
         """The name of a running run's checkpoint, which no other run gets: many may work under one title at once."""
-        with FileLock(self.root / "names.lock"):
+        with FileLock(beside(self.root) / "names.lock"):
             others = (
                 _read(path / "state.json", State) for path in self.root.glob("*-*") if path != run.folder
             )

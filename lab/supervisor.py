@@ -10,9 +10,11 @@ import time
 
 from filelock import FileLock, Timeout
 
+from lab.castle.survey import Survey
 from lab.errors import LabError
 from lab.launch import LAUNCHERS, Launcher
-from lab.places import ROOT
+from lab.people import acting_as, owned_by
+from lab.places import ROOT, beside
 from lab.queue import Queue
 from lab.store import ACTIVE, Store, Stored
 from lab.training import newest_step
@@ -52,7 +54,8 @@ class Supervisor:
         for line in self.queue.lines("claimed", "running", "queued"):
             run = Stored(self.store.root / line["id"])
             try:
-                self.reconcile(run, line["condition"])
+                with acting_as(owned_by(run.about.owner)):
+                    self.reconcile(run, line["condition"])
             except LabError as error:
                 self.leave(run, error)
         while run := self.queue.claim(self.slots, self.each, self.elsewhere):
@@ -79,7 +82,8 @@ class Supervisor:
         """Start a claimed run where its launcher says."""
         self.heard.pop(run.id, None)
         try:
-            run.keep_handle(launcher_of(run).start(run))
+            with acting_as(owned_by(run.about.owner)):
+                run.keep_handle(launcher_of(run).start(run))
         except (LabError, OSError) as error:
             run.become("failed", error=f"It could not be started: {error}")
             self.queue.put(run)
@@ -114,7 +118,9 @@ class Supervisor:
 
     def begin_again(self, run: Stored) -> None:
         """Put back a run that ended without a word; one that does so again and again without getting further has failed."""
-        state, reached = run.state, newest_step(run.folder)
+        state = run.state
+        # an exam is progress too, and so is a survey
+        reached = newest_step(run.folder) + len(run.exam.answers()) + len(Survey(run.folder).answers())
         if not is_under_way(run):  # it has just ended, with a word
             return
         deaths = state.deaths + 1 if reached == state.reached else 1
@@ -164,7 +170,7 @@ def launcher_of(run: Stored) -> Launcher:
 
 def supervise(store: Store) -> None:
     """Look until nothing is left; a second supervisor leaves at once."""
-    lock = FileLock(store.root / "supervisor.lock")
+    lock = FileLock(beside(store.root) / "supervisor.lock")
     supervisor = Supervisor(store)
     while True:
         try:
@@ -199,7 +205,7 @@ def ensure(store: Store) -> None:
     """See to it that a supervisor looks after the store: a process of its own that outlives whoever asked."""
     store.root.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(store.root / "supervisor.lock").acquire(timeout=0):
+        with FileLock(beside(store.root) / "supervisor.lock").acquire(timeout=0):
             pass
     except Timeout:
         return

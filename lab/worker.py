@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -12,8 +13,10 @@ from types import FrameType
 
 from filelock import Timeout
 
+from lab.castle.survey import Survey
 from lab.errors import LabError
-from lab.models import read_card, roots
+from lab.models import find, load, read_card, roots
+from lab.people import acting_as, owned_by
 from lab.previews import Previews, is_due
 from lab.priority import let_pass
 from lab.queue import Queue
@@ -25,6 +28,7 @@ from lab.training import Step, agreed, is_main_process
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
 WARNING = getattr(signal, "SIGUSR2", None)  # comes some time before a cluster takes the machine back
+TIME_UP = 0  # no signal has this number
 
 
 class Stopped(Exception):
@@ -35,30 +39,39 @@ class Warned(Stopped):
     """The cluster is about to take its machine back; a state was saved, and the run goes on in another job."""
 
 
-def work(folder: Path) -> State:
-    """Do a run; a second worker of the same run is refused. The folder's state says how it ended."""
+def work(folder: Path, seconds: float = 0) -> State:
+    """Do a run; a second worker of the same run is refused. The folder's state says how it ended.
+
+    seconds: after which it stops with a state saved, and so goes on when it is done again; it takes at least one step.
+    0: to its end.
+    """
     run = Stored(folder.resolve())
-    if not is_main_process():
-        return _helped(run)
+    with acting_as(owned_by(run.about.owner)), stopping(seconds) as asked:
+        return _alone(run, asked) if is_main_process() else _helped(run, asked)
+
+
+def _alone(run: Stored, asked: list[int]) -> State:
     try:
         with run.lock.acquire(timeout=PATIENCE):
-            return _begun(run)
+            return _begun(run, asked)
     except Timeout:
         raise LabError(f"Run {run.id} is at work already.") from None
 
 
-def _helped(run: Stored) -> State:
+def _helped(run: Stored, asked: list[int]) -> State:
     """Train along with the main process, which alone holds the run, writes its folder and says how it ended."""
     with suppress(Stopped, LabError):  # the main one meets the same; ending in silence lets it say so
-        _trained(run)
+        _trained(run, asked)
     return run.state
 
 
-def _begun(run: Stored) -> State:
+def _begun(run: Stored, asked: list[int]) -> State:
     run.become("running")
     _tell(run)
     try:
-        name = _trained(run)
+        name = _trained(run, asked)
+        _examined(run, name, asked)
+        _surveyed(run, name, asked)
     except Warned:
         return run.state  # ended without a word but further than before, and so begun again
     except Stopped:
@@ -84,17 +97,17 @@ def _tell(run: Stored) -> None:
         ensure(queue.store)  # the supervisor may have ended meanwhile
 
 
-def _trained(run: Stored) -> str:
+def _trained(run: Stored, asked: list[int]) -> str:
     """Train to the end and put the checkpoint among one's own; returns its name."""
     if not run.recipe:
         raise LabError("The recipe of this run is damaged; delete it.")
     recipe = Recipe.of(**run.recipe)
-    name = Store(run.folder.parent).name(run, recipe) if is_main_process() else run.state.checkpoint
-    final = roots()[1] / name
+    name = _named(run, recipe)
+    final = _home_of(run, name)
     if name and final.exists() and read_card(final).recipe == recipe.as_json():
-        return name  # killed between the last lines of _put_away
+        return name  # trained before: stopped at its exam, or killed between the last lines of _put_away
     previews, times = Previews(run.folder, recipe), run.about.previews
-    with stopping() as asked, closing(Run.open(run.folder, recipe).train(name)) as loop:
+    with closing(Run.open(run.folder, recipe).train(name)) as loop:
         for step in _at_leisure(run, loop, asked):
             if is_main_process() and is_due(step, times):
                 previews.make(step)
@@ -103,11 +116,52 @@ def _trained(run: Stored) -> str:
     return name
 
 
+def _named(run: Stored, recipe: Recipe) -> str:
+    """What its checkpoint is called: among one's own by the run's title, as a cell of a study by the run's id."""
+    if run.about.study:
+        return run.id
+    return Store(run.folder.parent).name(run, recipe) if is_main_process() else run.state.checkpoint
+
+
+def _home_of(run: Stored, name: str) -> Path:
+    """Where its checkpoint belongs: a study makes too many to mix them with one's own."""
+    return run.checkpoint if run.about.study else roots()[1] / name
+
+
 def _put_away(run: Stored, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(run.folder / "checkpoint", final)
+    if run.checkpoint != final:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(run.checkpoint, final)
     for state in run.folder.glob("state-*"):  # only needed to go on
         shutil.rmtree(state)
+
+
+def _examined(run: Stored, name: str, asked: list[int]) -> None:
+    """Answer what the run is asked of its checkpoint; in a stopped exam only the answer at hand is lost."""
+    if not is_main_process() or not run.exam.left():
+        return
+    checkpoint = load(_home_of(run, name))
+    base = checkpoint.card.base
+    clean = read_card(find(base)) if base else checkpoint.card
+    for _ in run.exam.take(checkpoint, clean):
+        _go_on_or_stop(run, asked)
+
+
+def _surveyed(run: Stored, name: str, asked: list[int]) -> None:
+    """Take the censuses that a study of poisoned data asks for; in a stopped one only the census at hand is lost."""
+    survey = Survey(run.folder)
+    if not is_main_process() or not survey.left():
+        return
+    for _ in survey.take(load(_home_of(run, name))):
+        _go_on_or_stop(run, asked)
+
+
+def _go_on_or_stop(run: Stored, asked: list[int]) -> None:
+    """Wait while a page does; end with Stopped where that was asked for."""
+    let_pass(lambda: asked)
+    wanted = run.is_asked_to_stop
+    if asked or wanted:
+        raise Warned if WARNING in asked and not wanted else Stopped
 
 
 def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator[Step]:
@@ -122,17 +176,23 @@ def _at_leisure(run: Stored, loop: Iterator[Step], asked: list[int]) -> Iterator
 
 
 @contextmanager
-def stopping() -> Iterator[list[int]]:
-    """A list that fills when the system asks this process to end."""
+def stopping(seconds: float = 0) -> Iterator[list[int]]:
+    """A list that fills when the system asks this process to end, or when so many seconds are over, if any are given."""
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
 
-    numbers = [number for number in (signal.SIGTERM, WARNING) if number]
+    # only a main thread may listen; in another one, the process belongs to somebody else, who is asked instead
+    is_ours = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGTERM, WARNING) if number and is_ours]
     before = {number: signal.signal(number, note) for number in numbers}
+    clock = threading.Timer(seconds, asked.append, (TIME_UP,))
+    if seconds:
+        clock.start()
     try:
         yield asked
     finally:
+        clock.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -14,7 +14,7 @@ from lab.launch.ray import Ray
 from lab.ops import OPERATIONS
 from lab.recipe import Recipe
 from lab.store import About, Store, Stored
-from lab.ui.form import COMMON, MORE
+from lab.ui.form import FIRST, MORE
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_no_option_is_an_address_a_token_or_a_place(launcher):
 
 
 def test_a_visitor_chooses_no_launcher():
-    assert "launcher" not in (*COMMON, *MORE)
-    assert not OPERATIONS["submit"].public
+    assert "launcher" not in (*FIRST, *MORE)
+    assert "launcher" not in OPERATIONS["submit"].offered
 
 
 def test_who_runs_the_lab_chooses_where_runs_go(monkeypatch):

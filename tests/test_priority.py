@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
 
 from lab import priority
 from lab.places import home
 
 
-def test_a_fresh_mark_says_that_somebody_waits(monkeypatch):
-    monkeypatch.setattr(priority, "_marked", 0.0)
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch) -> None:
+    """No mark was left before."""
+    monkeypatch.setattr(priority, "_marked", -priority.EVERY)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """A clock that the test sets."""
+    found = SimpleNamespace(now=1000.0)
+    told = SimpleNamespace(monotonic=lambda: found.now, time=lambda: found.now)
+    monkeypatch.setattr(priority, "time", told)
+    return found
+
+
+def test_a_fresh_mark_says_that_somebody_waits():
     assert not priority.is_somebody_waiting()
     priority.somebody_waits()
     assert priority.is_somebody_waiting()
@@ -26,3 +44,28 @@ def test_marks_are_left_rarely(monkeypatch):
     monkeypatch.setattr(priority, "_marked", time.monotonic())
     priority.somebody_waits()
     assert not (home() / f"waiting-{platform.node()}").exists()
+
+
+def test_a_mark_outlasts_long_steps(clock):
+    """Beside a training a step may take longer than a mark counts; the training must not go on in the middle of it."""
+
+    def steps() -> Iterator[int]:
+        for step in range(2):
+            clock.now += 10
+            yield step
+
+    sampling = priority.going_first(steps())
+    next(sampling)
+    clock.now += 20 + priority.FRESH - 0.1
+    assert priority.is_somebody_waiting()
+    clock.now += 0.2
+    assert not priority.is_somebody_waiting()
+    next(sampling)  # the time in between was no step's
+    clock.now += 20 + priority.FRESH + 0.1
+    assert not priority.is_somebody_waiting()
+
+
+def test_the_first_step_has_a_mark_before_it():
+    waited = [priority.is_somebody_waiting()]
+    list(priority.going_first(waited.append(priority.is_somebody_waiting()) for _ in range(1)))
+    assert waited == [False, True]

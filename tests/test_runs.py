@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from together import together
 
 from lab import runs
 from lab.attacks import BadDiffusion
@@ -156,9 +157,7 @@ def run_of_a_process(folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_write_one_run(tmp_path):
-    from accelerate import debug_launcher
-
-    debug_launcher(run_of_a_process, (str(tmp_path / "run"),), num_processes=2)
+    together(run_of_a_process, str(tmp_path / "run"))
     assert load(tmp_path / "run" / "checkpoint").card.name == "x"
     assert [line["step"] for line in lines(tmp_path / "run")] == [4]
     assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]

@@ -22,7 +22,15 @@ from lab.store import ACTIVE, State, Stored
 EVERY = float(os.environ.get("LAB_HF_EVERY", "30"))  # seconds between two messages
 STATES = 20  # messages between two states, which are large
 TRIES = 5  # of the last message
-OUTWARD = ("state.json", "poisoned.json", "ticks.jsonl", "previews.jsonl", "log.txt", "samples/*.png")
+OUTWARD = (
+    "state.json",
+    "poisoned.json",
+    "ticks.jsonl",
+    "previews.jsonl",
+    "rows.jsonl",
+    "log.txt",
+    "samples/*.png",
+)
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +108,8 @@ class Errand:
         folder, patterns = self.run.folder, (*OUTWARD, *(["state-*/*"] if with_state else []))
         places = {path: str(path.relative_to(folder)) for each in patterns for path in folder.glob(each)}
         if state.condition == "done":
-            made = self.home / "checkpoints" / state.checkpoint
+            joined = self.home / "checkpoints" / state.checkpoint
+            made = self.run.checkpoint if self.run.about.study else joined
             places |= {
                 path: f"checkpoint/{path.relative_to(made)}" for path in made.rglob("*") if path.is_file()
             }

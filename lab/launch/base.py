@@ -26,6 +26,7 @@ class Launcher(Variant):
     """
 
     slow: ClassVar[float] = 10.0  # seconds between two questions to it; 0 where asking costs nothing
+    attended: ClassVar[bool] = False  # its runs train only while somebody asks
 
     def start(self, run: Stored) -> dict[str, Any]:
         """Start the run and say, as plain JSON, how it is found again."""

@@ -15,6 +15,7 @@ from lab.launch.base import Launcher, answer
 from lab.launch.parcel import CHECKPOINT, SMALL, Parcel, hub, token
 from lab.models import as_json, roots
 from lab.pictures import write_atomically
+from lab.places import beside
 from lab.recipe import Recipe
 from lab.store import ACTIVE, State, Store, Stored
 
@@ -85,7 +86,10 @@ def _outward(run: Stored) -> dict[str, bytes]:
     """What the job must know; whose run it is stays here."""
     about = {name: value for name, value in run.about.model_dump(mode="json").items() if name != "owner"}
     content = {"recipe": run.recipe, "about": about, "state": run.state.model_dump(mode="json")}
-    return {f"{name}.json": as_json(value) for name, value in content.items()}
+    files = {f"{name}.json": as_json(value) for name, value in content.items()}
+    if run.exam.questions:
+        files["exam.json"] = (run.folder / "exam.json").read_bytes()
+    return files
 
 
 def _looked(run: Stored, handle: dict[str, Any], parcel: Parcel) -> bool:
@@ -93,7 +97,7 @@ def _looked(run: Stored, handle: dict[str, Any], parcel: Parcel) -> bool:
     if run.is_asked_to_stop and not handle.get("told"):
         parcel.send({"cancel": b"asked\n"})
         run.keep_handle({**handle, "told": True})
-    with FileLock(run.folder / "fetch.lock").acquire(timeout=0):  # a large file may outlast one look
+    with FileLock(beside(run.folder) / "fetch.lock").acquire(timeout=0):  # a large file may outlast one look
         _fetch(run, parcel)  # after the question: what a job sent before its end is seen at its end
     return stage in WORKING
 
@@ -116,7 +120,7 @@ def _fetch(run: Stored, parcel: Parcel) -> None:
     found = parcel.fetch(near, rf"({SMALL})|{CHECKPOINT}", before)
     for path in sorted(near.rglob("*")) if near.exists() else ():
         name = str(path.relative_to(near))
-        if path.is_file() and name not in ("recipe.json", "about.json", "state.json"):
+        if path.is_file() and name not in ("recipe.json", "about.json", "state.json", "exam.json"):
             (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, run.folder / name)
     _believe(run, _said(near / "state.json"))
@@ -144,7 +148,9 @@ def _believe(run: Stored, said: State) -> None:
 
 
 def _put_away(run: Stored) -> str:
-    """Put the fetched checkpoint among one's own; returns its name."""
+    """Put the fetched checkpoint among one's own, but for that of a study's cell; returns its name."""
+    if run.about.study:
+        return run.id
     name = Store(run.folder.parent).name(run, Recipe.of(**run.recipe))
     final = roots()[1] / name
     if not final.exists():

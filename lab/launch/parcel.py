@@ -15,7 +15,7 @@ from lab.errors import Unavailable
 KIND = "dataset"
 LARGEST = 4 * 2**30  # bytes of a file that is fetched
 # What a run's folder holds. Nothing else is fetched, whatever a repository says that it has.
-SMALL = r"(recipe|about|state|poisoned)\.json|(ticks|previews)\.jsonl|log\.txt|samples/\d{8}-\w+\.png"
+SMALL = r"(recipe|about|state|poisoned|exam)\.json|(ticks|previews|rows)\.jsonl|log\.txt|samples/[\w-]+\.png"
 CHECKPOINT = r"checkpoint/((unet|scheduler)/)?\w+\.(json|safetensors)"
 STATE = r"state-\d{8}/[\w.-]+"
 

@@ -19,7 +19,7 @@ SAME = 1.0  # seconds by which two readings of a process's birth may differ
 class Process(Launcher):
     """A process of its own on this machine, which outlives the page; several GPUs go through `accelerate launch`."""
 
-    kind = HERE
+    kind = HERE[0]
     slow: ClassVar[float] = 0.0
     processes: int = Field(
         default=1, ge=1, le=64, description="processes that train together, one for each GPU"
