@@ -8,17 +8,30 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lab import space
 from lab.errors import LabError
 from lab.ops import OPERATIONS, TABLES, Operation
+from lab.printing import table
 from lab.progress import Tick
+from lab.settings import Settings
 
 POSITIONAL = {
-    "bench": "what",
-    "list": "what",
-    "describe": "checkpoint",
-    "keep": "file",
-    **dict.fromkeys(("show", "watch", "again", "stop", "resume", "rename", "delete"), "run"),
-    "work": "folder",
+    "bench": ("what",),
+    "list": ("what",),
+    "describe": ("checkpoint",),
+    "keep": ("file",),
+    "hide": ("picture",),
+    "reveal": ("checkpoint",),
+    **dict.fromkeys(("show", "watch", "again", "stop", "resume", "attend", "rename", "delete"), ("run",)),
+    "work": ("folder",),
+    "study": ("what", "name"),
+    "castle": ("what", "do"),
+    "hub": ("what", "text"),
+    "discard": ("checkpoint",),
+    "export": ("checkpoint",),
+    "import": ("file",),
+    "publish": ("checkpoint", "repo"),
+    "user": ("what", "name"),
 }
 EPILOG = (
     "Options of a trigger, target, sampler, attack or dataset follow a dot: --trigger grey_box --trigger.size 8, "
@@ -32,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["app"]:
             return _app(words[1:])
-        return _run(words)
+        return _run(words[1:] if words[:2] == ["hub", "publish"] else words)  # beside hub search and pull
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -60,11 +73,14 @@ def _run(words: list[str]) -> int:
 
 def _app(words: list[str]) -> int:
     page = argparse.ArgumentParser(prog="python -m lab app", description="Start the lab's page.")
-    page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    page.add_argument("--port", type=int, help="port (default: the first free one from 7860 on)")
+    for name, field in Settings.model_fields.items():
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if field.annotation is bool else {}
+        text = f"{field.description} (default: {field.default}; also LAB_{name.upper()})"
+        page.add_argument(f"--{name.replace('_', '-')}", default=None, help=text.replace("%", "%%"), **how)
+    space.arrive()
     from lab.ui import launch
 
-    launch(**vars(page.parse_args(words)))
+    launch(Settings.read(**vars(page.parse_args(words))))
     return 0
 
 
@@ -95,13 +111,16 @@ def _add(commands: Any, operation: Operation) -> None:
         default=False,
         help="print the result as one line of JSON, nothing else",
     )
-    for name, field in operation.options.model_fields.items():
+    fields = operation.options.model_fields
+    positional = POSITIONAL.get(operation.name, ())
+    for name, field in ((name, fields[name]) for name in dict.fromkeys([*positional, *fields])):
         text = f"{field.description or _kinds(field.metadata)}".replace("%", "%%")
         read = str if field.annotation is str else literal  # a checkpoint may be called 5, or 1e3
-        if POSITIONAL.get(operation.name) == name:
+        if name in positional:
             command.add_argument(name, nargs=None if field.is_required() else "?", type=read, help=text)
         elif field.annotation is bool:
-            command.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+            flag = f"--{name.replace('_', '-')}"
+            command.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
         else:
             command.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", type=read, help=text
@@ -168,86 +187,3 @@ def _show(tick: Tick, quiet: bool) -> None:
     values = "  ".join(f"{name} {value:.4f}" for name, value in tick.values.items())
     end = "\n" if tick.step == tick.total or not sys.stderr.isatty() else "\r"
     print(f"{tick.step}/{tick.total} {tick.text} {values}".ljust(90), end=end, file=sys.stderr, flush=True)
-
-
-def table(result: Any) -> str:
-    """A result as text for people."""
-    if isinstance(result, list):
-        width = max((len(str(line["name"])) for line in result), default=0)
-        return "\n".join(_line(line, width) for line in result) or "nothing yet"
-    if "rows" in result and "checkpoint" in result:
-        return "\n".join(
-            [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
-        )
-    if "timings" in result:
-        machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
-        rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
-        return "\n".join([machine, *map(_timing, result["timings"]), *rest])
-    if "differences" in result:
-        sides = [_side(name, result[name]) for name in ("a", "b")]
-        return "\n".join([*sides, *map(_difference, result["differences"])])
-    if "scores" in result:
-        return "\n".join(
-            filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
-        )
-    return json.dumps(_without_pictures(result), indent=2, ensure_ascii=False)
-
-
-def _without_pictures(result: Any) -> Any:
-    """A result without the pictures in it, which no terminal shows; --json has them."""
-    if isinstance(result, dict):
-        return {name: _without_pictures(value) for name, value in result.items()}
-    if isinstance(result, list | tuple):
-        return [_without_pictures(value) for value in result]
-    return "(a picture)" if isinstance(result, str) and result.startswith("data:image/") else result
-
-
-def _line(line: dict[str, Any], width: int) -> str:
-    done = f"step {line['step']} of {line['total']}" if "step" in line else ""
-    words = [line.get("state", ""), done, line.get("title", ""), line.get("help", "")]
-    head = "  ".join(filter(None, [str(line["name"]).ljust(width), *words]))
-    options = [f"{' ' * width}    {name}: {text}" for name, text in line.get("options", {}).items()]
-    return "\n".join([head, *options])
-
-
-def _row(row: dict[str, Any]) -> str:
-    how = f"{row['scheduler']}, {row['sampler']['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
-    scores = "  ".join(f"{s['name']} {s['value']:.4f}{s['unit']}" for s in row["scores"])
-    return f"{row['condition']:>9}: {scores}\n{'':>11}{how}"
-
-
-def _side(name: str, run: dict[str, Any]) -> str:
-    last = "  ".join(f"{what} {points[-1][1]:.4f}" for what, points in run["curves"].items() if points)
-    return f"{name}: {run['title']} ({run['run']}), {run['condition']}, step {run['step']} of {run['total']}  {last}"
-
-
-def _difference(line: dict[str, str]) -> str:
-    return f"   {line['what']}: {line['a']} | {line['b']}"
-
-
-def _curve(curve: dict[str, Any]) -> str:
-    points = ", ".join(
-        f"{amount:g}: {seconds:.3g} s"
-        for amount, seconds in zip(curve["amounts"], curve["seconds"], strict=True)
-    )
-    return f"{curve['name']:<12} grows with exponent {curve['exponent']:.2f}  ({points})"
-
-
-def _layer(layer: dict[str, Any]) -> str:
-    limit = f"{layer['peak_share']:4.0%} of the peak at {layer['per_byte']:.0f} operations a byte"
-    return f"{layer['time_share']:6.1%}  {layer['name']:<58} {layer['count']:>3}  {limit if layer['operations'] else ''}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _timing(timing: dict[str, Any]) -> str:
-    share = timing["peak_share"]
-    limit = "" if share is None else f", {share:.0%} of the matmul peak"
-    rates = f"{timing['ours']:.4g} and {timing['rivals']:.4g} {timing['unit']}/s{limit}"
-    notes = "".join(f"\n      {name}: {_short(value)}" for name, value in timing["notes"].items())
-    ratio = f"{timing['ratio']:.2f}× ({timing['low']:.2f} to {timing['high']:.2f})"
-    return (
-        f"{timing['name']}: {ratio} {timing['rival']}\n      {rates}, medians of {timing['repeats']}{notes}"
-    )

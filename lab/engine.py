@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ CPU_CHUNK = 32  # more does not fit the caches of a small CPU
 class Denoiser:
     """eps(x_t, t) on this device.
 
-    exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it.
+    exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it. A GPU
+    convolves float32 with TF32's ten bits unless it is told not to.
     Otherwise channels last, in bfloat16 where the device is fast at it, in chunks, so that memory is bounded. On a CPU
     the network becomes a graph, which runs without Python, and each core takes a share of the images, since cores that
     meet once a step wait less than cores that meet in every layer. What was compiled of it while nobody waited has fewer
@@ -88,6 +91,9 @@ class Denoiser:
             example = tuple(tensor[:size] for tensor in whole)
             self.network, self.becomes_graph = graph(self.network, example), False
         WORKSHOP.called = time.monotonic()
+        if self.exact:
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+                return spread(self.network, whole, size, self.cores)
         if not self.is_compiled:
             return spread(self.network, whole, size, self.cores)
         torch.set_num_threads(self.cores)  # a crew in this process makes one the number for new threads
@@ -119,5 +125,11 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        has_it = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return has_it and may_use_bf16(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
     return False
+
+
+def may_use_bf16(cap: str) -> bool:
+    """Whether oneDNN may use the processor's bfloat16: below it, it computes bfloat16 a tenth as fast as float32."""
+    return not cap or re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", cap.upper()) is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,15 @@ from lab.evaluate import (
     level,
 )
 from lab.models import Checkpoint, find, load
-from lab.pictures import png, tile
-from lab.priority import somebody_waits
+from lab.pictures import columns, glimpse, sheet, uri
+from lab.priority import going_first
 from lab.sampling import SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, Trigger
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FILM_FRAMES = 16  # noise does not compress: this is what keeps a result at a few megabytes
+FILM_FRAMES = 16  # noise does not compress: this and the film's JPEG keep a result at a few megabytes
 REDRAW = 0.5  # seconds between pictures while sampling: encoding and showing them costs the same cores
 CONTROL_IMAGES = 8
 MEMORY = 128 << 20  # bytes of finished pictures that are kept
@@ -54,11 +54,11 @@ CheckpointName = Field(default="", max_length=200, description="name of a checkp
 class ExploreSpec(SampleSpec):
     """Everything that decides what Explore shows."""
 
-    a: str = Field(default="mnist-clean", max_length=200, description="checkpoint in slot A; empty for none")
+    a: str = Field(default="emoji-clean", max_length=200, description="checkpoint in slot A; empty for none")
     b: str = Field(
-        default="mnist-grey-box-hat", max_length=200, description="checkpoint in slot B; empty for none"
+        default="emoji-grey-box-hat", max_length=200, description="checkpoint in slot B; empty for none"
     )
-    trigger: TRIGGERS.Field = GreyBox()
+    trigger: TRIGGERS.Field = GreyBox(form="masked")
     target: TARGETS.Field = Hat()
     n: int = Field(default=16, ge=1, le=MAX_IMAGES, description="images of each kind")
     controls: bool = Field(
@@ -67,6 +67,12 @@ class ExploreSpec(SampleSpec):
     exact: bool = Field(
         default=False, description="plain float32, one image at a time: bit for bit repeatable, and slow"
     )
+
+    @property
+    def image_steps(self) -> int:
+        """Of both slots and all conditions."""
+        each = 2 * self.n + (2 * min(self.n, CONTROL_IMAGES) if self.controls else 0)
+        return each * (bool(self.a) + bool(self.b)) * self.sampler.steps
 
     def sample_spec(self, n: int) -> SampleSpec:
         """The sampling part, for n images."""
@@ -127,22 +133,24 @@ def drawing(slot: Slot, spec: SampleSpec, added: Trigger, exact: bool) -> str:
 
 
 @lru_cache(maxsize=4)
-def _loaded(name: str, changed: float) -> Checkpoint:
-    return load(name)
+def _loaded(folder: Path, changed: float) -> Checkpoint:
+    return load(folder)
 
 
 @lru_cache(maxsize=4)
-def _ready(name: str, changed: float, exact: bool, shelved: float) -> Denoiser:
-    return Denoiser(_loaded(name, changed).unet, exact)
+def _ready(folder: Path, changed: float, exact: bool, shelved: float) -> Denoiser:
+    return Denoiser(_loaded(folder, changed).unet, exact)
 
 
-def _changed(name: str) -> float:
-    return (find(name) / "unet" / "config.json").stat().st_mtime
+def _version(name: str) -> tuple[Path, float]:
+    """Folder and age: two people may call different models by one name."""
+    folder = find(name)
+    return folder, (folder / "unet" / "config.json").stat().st_mtime
 
 
 def cached(name: str) -> Checkpoint:
     """A named checkpoint, kept in memory until its file changes; the four last used stay."""
-    return _loaded(name, _changed(name))
+    return _loaded(*_version(name))
 
 
 def slots(spec: ExploreSpec) -> list[Slot]:
@@ -156,9 +164,9 @@ def slots(spec: ExploreSpec) -> list[Slot]:
 
 
 def _slot(letter: str, name: str, spec: ExploreSpec) -> Slot:
-    checkpoint, denoiser = cached(name), _ready(name, _changed(name), spec.exact, compiling.shelved())
+    checkpoint, denoiser = cached(name), _ready(*_version(name), spec.exact, compiling.shelved())
     no_attack = level(checkpoint, spec.trigger, spec.target)
-    return Slot(letter, checkpoint, denoiser, no_attack, f"{name} {_changed(name)}")
+    return Slot(letter, checkpoint, denoiser, no_attack, "{} {}".format(*_version(name)))
 
 
 def explore(spec: ExploreSpec) -> Iterator[dict[str, Any]]:
@@ -214,10 +222,9 @@ class Exploration:
     ) -> Generator[dict[str, Any], None, Drawn]:
         sampling, shown = Sampling(slot.checkpoint, spec, slot.denoiser), 0.0
         cell.state = "running"
-        for step in sampling.steps(added):
-            somebody_waits()
+        for step in going_first(sampling.steps(added)):
             if is_frame(step.step, step.total):
-                cell.frames.append((step.t, sheet(step.x_t), sheet(step.pred_x_0)))
+                cell.frames.append((step.t, glimpse(step.x_t), glimpse(step.pred_x_0)))
             if time.monotonic() - shown >= REDRAW:
                 shown, cell.picture = time.monotonic(), sheet(step.x_t)
                 yield self.view((cell, step.step, step.total))
@@ -294,22 +301,7 @@ def badge(backdoored: bool | None) -> str:
     return {True: "backdoored", False: "clean", None: "unknown"}[backdoored]
 
 
-def columns(n: int) -> int:
-    """Images beside each other in a grid of n: at most eight."""
-    return min(8, n)
-
-
 def aspect(n: int, shape: tuple[int, int, int]) -> float:
     """Width by height of a grid of n images."""
     across, down = columns(n), math.ceil(n / columns(n))
     return (across * (shape[2] + 1) - 1) / (down * (shape[1] + 1) - 1)
-
-
-def sheet(images: Tensor) -> bytes:
-    """Images as one lossless PNG, pixel for pixel."""
-    return png(tile(images, columns(len(images))))
-
-
-def uri(picture: bytes) -> str | None:
-    """PNG bytes as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}" if picture else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 GRAPH = 0.02  # a graph makes the same calls as the network: this much of the largest value is rounding
 Part: TypeAlias = "tuple[Tensor, ...]"  # x_t, t and, where the network has classes, labels of some images
 KEPT = 4  # CUDA graphs, one for each number of images: each holds its own memory
+# torch allows one recording at a time in a process, and two threads must not write into the inputs of one.
+ONE_AT_A_TIME = threading.Lock()
 Eps: TypeAlias = "Callable[..., Tensor]"  # of a Part, taken apart
 
 
@@ -61,6 +64,10 @@ class CudaGraph:
 
     def __call__(self, *part: Tensor) -> Tensor:
         """eps of the images, as the network itself gives it."""
+        with ONE_AT_A_TIME:
+            return self._replayed(part)
+
+    def _replayed(self, part: Part) -> Tensor:
         n = len(part[0])
         if n not in self.recorded:
             if len(self.recorded) == KEPT:
@@ -80,6 +87,7 @@ class CudaGraph:
             self.network(*inputs)  # kernels choose their algorithms before they are recorded
         here.wait_stream(aside)
         recording = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recording):
+        # memory that other threads take meanwhile is none of this recording's business, and would break a global one
+        with torch.cuda.graph(recording, capture_error_mode="thread_local"):
             output = self.network(*inputs)
         return recording, inputs, output

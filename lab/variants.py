@@ -7,7 +7,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+)
 
 from lab.errors import LabError, UnknownName
 
@@ -16,6 +23,11 @@ class Options(BaseModel):
     """Checked, frozen options; an unknown or out-of-range one is refused with a sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+    @property
+    def image_steps(self) -> int:
+        """Images × steps that are sampled for this; a served lab bounds them."""
+        return 0
 
     @classmethod
     def of(cls, /, **values: Any):
@@ -40,6 +52,9 @@ class Variant(Options):
         """Plain JSON that `Registry.parse` turns back into the same variant."""
         return {"kind": self.kind, **self.model_dump(mode="json")}
 
+
+# A list with one entry may be written without brackets: --conditions clean
+Alone = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))
 
 V = TypeVar("V", bound=Variant)
 

@@ -8,27 +8,38 @@ from lab.explore import ExploreSpec
 from lab.ops.again import again
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
-from lab.ops.compare import CompareOptions, compare
+from lab.ops.castle import CastleOptions, castle, conditional_models, has_poisoned_data, stored_census
+from lab.ops.compare import CompareOptions, compare, compare_seconds, from_cards
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
+from lab.ops.diff import DiffOptions, diff
 from lab.ops.exploring import (
     CompileOptions,
     LookOptions,
     compile_network,
     device_line,
     explore,
+    explore_seconds,
     look,
     pack,
     stored_exploration,
     warm_up,
 )
+from lab.ops.export import zipped
+from lab.ops.hub import HubOptions, RemoveOptions, discard
+from lab.ops.hub import work as hub
 from lab.ops.jobs import (
+    AttendOptions,
     RenameOptions,
     RunOptions,
     RunsOptions,
     SubmitOptions,
     WorkOptions,
+    attend,
+    attend_seconds,
     delete,
+    in_background,
     plan,
+    plan_seconds,
     rename,
     resume,
     runs,
@@ -41,14 +52,36 @@ from lab.ops.jobs import (
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, picture, upload, upload_set
 from lab.ops.price import quick_price
-from lab.ops.sampling import EvaluateOptions, SampleOptions, evaluate, sample
+from lab.ops.sampling import (
+    EvaluateOptions,
+    SampleOptions,
+    evaluate,
+    evaluate_seconds,
+    sample,
+    sample_seconds,
+)
+from lab.ops.secret import HideOptions, RevealOptions, hide, reveal, reveal_seconds
+from lab.ops.serving import UserOptions, ready, user
+from lab.ops.sharing import (
+    ExportOptions,
+    ImportOptions,
+    PublishOptions,
+    bring_in,
+    export,
+    preview,
+    proposed,
+    publish,
+    publish_as,
+)
+from lab.ops.studies import StudyOptions, study, study_seconds
 from lab.ops.training import TrainOptions, train
 from lab.pictures import MAX_SET
-from lab.recipe import QUICK
+from lab.recipe import BY_NOISE, QUICK
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 __all__ = [
+    "BY_NOISE",
     "MAX_SET",
     "MAX_ZIP",
     "OPEN_DATASETS",
@@ -61,15 +94,26 @@ __all__ = [
     "WORKSHOP",
     "ExploreSpec",
     "Operation",
+    "PublishOptions",
+    "conditional_models",
     "device_line",
     "final",
+    "from_cards",
+    "has_poisoned_data",
+    "in_background",
     "pack",
     "picture",
+    "preview",
+    "proposed",
+    "publish_as",
     "quick_price",
+    "ready",
+    "stored_census",
     "stored_exploration",
     "upload",
     "upload_set",
     "warm_up",
+    "zipped",
 ]
 
 OPERATIONS: dict[str, Operation] = {
@@ -77,27 +121,46 @@ OPERATIONS: dict[str, Operation] = {
     for operation in (
         Operation("list", list_things, ListOptions),
         Operation("describe", describe, DescribeOptions),
-        Operation("peek", peek, PeekOptions, public=False),
-        Operation("sample", sample, SampleOptions, public=False),
-        Operation("evaluate", evaluate, EvaluateOptions, public=False),
+        Operation("peek", peek, PeekOptions),
+        Operation("sample", sample, SampleOptions, public=False, gpu=sample_seconds),
+        Operation(
+            "evaluate",
+            evaluate,
+            EvaluateOptions,
+            closed=("fid", "reference"),
+            heavy=True,
+            gpu=evaluate_seconds,
+        ),
+        Operation("compare", compare, CompareOptions, closed=("fid", "out"), heavy=True, gpu=compare_seconds),
+        Operation("study", study, StudyOptions, public=False, gpu=study_seconds),
+        Operation("castle", castle, CastleOptions, public=False),
+        Operation("hide", hide, HideOptions, trains=True),
+        Operation("reveal", reveal, RevealOptions, heavy=True, gpu=reveal_seconds),
         Operation("train", train, TrainOptions, public=False),
-        Operation("plan", plan, SubmitOptions, public=False),
-        Operation("submit", submit, SubmitOptions, public=False),
-        Operation("runs", runs, RunsOptions, public=False),
-        Operation("show", show, RunOptions, public=False),
+        Operation("plan", plan, SubmitOptions, closed=("out", "launcher"), heavy=True, gpu=plan_seconds),
+        Operation("submit", submit, SubmitOptions, closed=("out", "launcher"), trains=True),
+        Operation("runs", runs, RunsOptions),
+        Operation("show", show, RunOptions),
         Operation("watch", watch, RunOptions, public=False),
-        Operation("compare", compare, CompareOptions, public=False),
-        Operation("again", again, RunOptions, public=False),
-        Operation("stop", stop, RunOptions, public=False),
-        Operation("resume", resume, RunOptions, public=False),
-        Operation("rename", rename, RenameOptions, public=False),
-        Operation("delete", delete, RunOptions, public=False),
+        Operation("diff", diff, DiffOptions),
+        Operation("again", again, RunOptions),
+        Operation("stop", stop, RunOptions),
+        Operation("resume", resume, RunOptions, trains=True),
+        Operation("attend", attend, AttendOptions, public=False, trains=True, gpu=attend_seconds),
+        Operation("rename", rename, RenameOptions),
+        Operation("delete", delete, RunOptions),
         Operation("work", work, WorkOptions, public=False),
+        Operation("user", user, UserOptions, public=False),
         Operation("bench", bench, BenchOptions, public=False),
         Operation("compile", compile_network, CompileOptions, public=False),
-        Operation("explore", explore, ExploreSpec),
+        Operation("explore", explore, ExploreSpec, heavy=True, gpu=explore_seconds),
         Operation("look", look, LookOptions),
         Operation("paint", paint, PaintOptions),
         Operation("keep", keep, KeepOptions, public=False),
+        Operation("hub", hub, HubOptions, public=False),
+        Operation("discard", discard, RemoveOptions, public=False),
+        Operation("export", export, ExportOptions, public=False),
+        Operation("import", bring_in, ImportOptions, public=False),
+        Operation("publish", publish, PublishOptions, public=False),
     )
 }

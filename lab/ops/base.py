@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lab.variants import Options
+from lab import space
+from lab.errors import LabError
+from lab.people import admit
+from lab.variants import Options, unknown
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,33 @@ class Operation:
     name: str
     fn: Callable[[Any], Any]
     options: type[Options]
-    public: bool = True  # offered to the API; what reads or writes paths of the server, or downloads, is not
+    public: bool = True  # offered to the API; what is made of paths of the server is not
+    closed: tuple[str, ...] = ()  # options that name paths or places of the server: for its command line only
+    trains: bool = False  # takes the machine for longer than a request
+    heavy: bool = False  # samples or trains on the device: one at a time
+    gpu: Callable[[Any], int] | None = None  # seconds that it wants a GPU for, where one has to be borrowed
 
     def __call__(self, **values: Any) -> Any:
-        """Run with untrusted values; raises LabError with one sentence for a bad one."""
-        return self.fn(self.options.of(**values))
+        """Run with untrusted values; raises LabError with one sentence for a bad one, or for too much of it."""
+        options = self.options.of(**values)
+        admit(options.image_steps, self.trains)
+        seconds = self.gpu(options) if self.gpu and space.is_lending() else 0
+        if not seconds:
+            return self.fn(options)
+        results = space.borrowed(self.fn, options, seconds)
+        return results if inspect.isgeneratorfunction(self.fn) else final(results)
+
+    @property
+    def offered(self) -> list[str]:
+        """Options that the API takes."""
+        return [name for name in self.options.model_fields if name not in self.closed]
+
+    def asked(self, values: dict[str, Any]) -> Any:
+        """Run for somebody behind the API, to the end; what is for the command line only is not known here."""
+        for name in values:
+            if name in self.closed:
+                raise LabError(unknown("option", name, self.offered))
+        return final(self(**values))
 
 
 def final(result: Any) -> Any:

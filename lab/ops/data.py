@@ -10,8 +10,8 @@ from pydantic import Field
 from lab import pictures
 from lab.borrowed import torch
 from lab.data import DATASETS, Digits, Folder, Images
-from lab.explore import columns, uri
 from lab.ops.exploring import compact
+from lab.pictures import columns, uri
 from lab.variants import Options, Registry
 
 SHOWN = 64

@@ -15,14 +15,15 @@ from typing import Any
 from pydantic import Field
 
 from lab import explore as exploring
-from lab import pictures, truth
+from lab import pictures, space, truth
 from lab.borrowed import torch
 from lab.compiling import make_apart
 from lab.detect import noise_meter
 from lab.errors import LabError
-from lab.explore import ExploreSpec, uri
+from lab.explore import ExploreSpec
 from lab.models import Checkpoint, as_json, load
 from lab.ops.base import final
+from lab.pictures import uri
 from lab.places import ASSETS
 from lab.sampling import DDPM, SampleSpec
 from lab.variants import Options
@@ -30,11 +31,22 @@ from lab.variants import Options
 
 def explore(options: ExploreSpec) -> Iterator[dict[str, Any]]:
     """Two models side by side: clean and triggered noise from the same seeds, and two control questions."""
-    return exploring.explore(options)
+    yield from exploring.explore(options)
+
+
+def explore_seconds(options: ExploreSpec) -> int:
+    """Of a GPU: each model under each condition."""
+    grids = (2 + 2 * options.controls) * len([name for name in (options.a, options.b) if name])
+    return space.seconds_for(options.n, grids * options.sampler.steps)
 
 
 class LookOptions(ExploreSpec):
     """What can be said before anything runs."""
+
+    @property
+    def image_steps(self) -> int:
+        """Nothing runs."""
+        return 0
 
 
 def look(options: LookOptions) -> dict[str, Any]:
@@ -96,6 +108,8 @@ def stored_exploration() -> dict[str, Any] | None:
 
 def device_line() -> str:
     """Where the lab computes and why so, for the network that the page opens with."""
+    if space.is_zero():
+        return "ZeroGPU: a GPU is lent to you for each request"
     from lab.engine import Denoiser
 
     try:
@@ -105,9 +119,17 @@ def device_line() -> str:
 
 
 def warm_up() -> None:
-    """Make the default exploration's networks ready, so that the first one who presses Generate does not wait for it."""
+    """Make the default exploration's networks ready, so that the first one who presses Generate does not wait for it.
+
+    On ZeroGPU that is only what a forked process finds in memory: libraries and weights cost no visitor's seconds then.
+    """
+    spec = ExploreSpec(sampler=DDPM(steps=1), n=1, controls=False)
     with suppress(LabError):  # what is missing is said to the one who asks for it
-        final(explore(ExploreSpec(sampler=DDPM(steps=1), n=1, controls=False)))
+        if space.is_zero():
+            exploring.cached(spec.a)
+            exploring.cached(spec.b)
+        else:
+            final(explore(spec))
 
 
 class CompileOptions(Options):

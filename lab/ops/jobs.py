@@ -9,26 +9,30 @@ from typing import Any
 
 from pydantic import Field
 
-from lab import room
-from lab.data import poisoned_indices
+from lab import room, space
 from lab.engine import best_device
 from lab.errors import LabError
-from lab.explore import uri
 from lab.forecast import AT, SHOWN, seconds_for, seen
-from lab.launch import LAUNCHERS, chosen
+from lab.launch import LAUNCHERS, Slices, chosen
+from lab.models import Checkpoint
 from lab.ops.training import TrainOptions
-from lab.pictures import png, tile
+from lab.people import check_places, who
+from lab.pictures import png, tile, uri
 from lab.progress import Tick
 from lab.queue import Queue
+from lab.recipe import Recipe
 from lab.runs import command, start_of
 from lab.store import ACTIVE, PREVIEWS, TITLE, About, Store, Stored
-from lab.supervisor import ensure
+from lab.supervisor import ensure, launcher_of
+from lab.training import check_labels
 from lab.variants import Options
 from lab.worker import work as work_on
 
 POINTS = 200  # of a curve
 LOSSES = ("loss_clean", "loss_poisoned")
 LOOK = 0.5  # seconds between two looks at a run that is watched
+SLICE = 60  # seconds of a GPU for a slice of a training, as lent by default
+SPARE = 15  # of them to load and to save
 
 
 class SubmitOptions(TrainOptions):
@@ -42,7 +46,11 @@ class SubmitOptions(TrainOptions):
         """Whose it is and what it is called."""
         title = self.title or self.name or f"{self.attack.kind} on {self.base or 'a fresh network'}"
         return About(
-            title=title[:80], created=time.time(), launcher=self.launcher.as_json(), previews=self.previews
+            owner=who().name,
+            title=title[:80],
+            created=time.time(),
+            launcher=self.launcher.as_json(),
+            previews=self.previews,
         )
 
 
@@ -66,10 +74,19 @@ class RenameOptions(RunOptions):
     title: str = Field(default="", pattern=rf"^$|{TITLE}", description="new title")
 
 
+class AttendOptions(RunOptions):
+    """Which run, and how long."""
+
+    seconds: int = Field(default=45, ge=1, le=SLICE - SPARE, description="seconds until it is saved")
+
+
 class WorkOptions(Options):
     """Which run folder."""
 
     folder: str = Field(default="", max_length=4096, description="folder of a submitted run")
+    seconds: float = Field(
+        default=0, ge=0, le=86400, description="seconds after which it is saved and left; 0 for its end"
+    )
 
 
 def plan(options: SubmitOptions) -> dict[str, Any]:
@@ -80,9 +97,12 @@ def plan(options: SubmitOptions) -> dict[str, Any]:
     return {
         "pictures": {name: uri(png(tile(picture, SHOWN))) for name, picture in found.items()},
         "timesteps": list(AT),
-        "poisoned": len(poisoned_indices(len(images), recipe.attack.poison_rate, recipe.train.seed)),
+        "poisoned": len(recipe.attack.chosen(images, recipe.train.seed)),
         "images": len(images),
+        "steps": recipe.train.steps,
+        "epochs": recipe.train.steps * recipe.train.batch / len(images),
         "tampers": recipe.attack.tampers(),
+        "doubts": [*filter(None, (recipe.attack.doubts(images), recipe.doubts()))],
         "seconds": seconds_for(recipe),
         "bytes": room.needed(start, recipe.train),
         "device": best_device(),
@@ -90,27 +110,62 @@ def plan(options: SubmitOptions) -> dict[str, Any]:
     }
 
 
+def in_background() -> bool:
+    """Whether trainings go on when nobody is there; else they wait to be asked for the next slice."""
+    return not chosen().attended
+
+
+def plan_seconds(options: SubmitOptions) -> int:
+    """Of a GPU: a few steps of it."""
+    return space.BEGIN
+
+
 def submit(options: SubmitOptions) -> dict[str, Any]:
     """Put a training into the queue; it runs in the background and outlives whoever asked.
 
     Refused where what it saves would not fit the disk or the budget of LAB_DISK_GB.
     """
+    if options.launcher != chosen():
+        check_places()
     store, recipe = Store(), options.recipe()
-    room.check(store.root, room.needed(start_of(recipe), recipe.train))
+    start = start_of(recipe)
+    check_fits(recipe, start)
+    room.check(store.root, room.needed(start, recipe.train))
     run = store.create(recipe, options.about())
+    if options.launcher.attended:
+        run.become("stopped")  # until somebody asks
     Queue(store).put(run)
-    ensure(store)
-    return {"run": run.id, "title": run.about.title, "folder": str(run.folder)}
+    if not options.launcher.attended:
+        ensure(store)
+    place = {"folder": str(run.folder)} if who().is_operator else {}
+    return {"run": run.id, "title": run.about.title, **place}
+
+
+def check_fits(recipe: Recipe, start: Checkpoint) -> None:
+    """Refuse now what would fail later: images of another shape or without classes, pictures that are not there."""
+    if recipe.dataset.shape != start.shape:
+        raise LabError(
+            f"The images of {recipe.dataset.kind} are {recipe.dataset.shape}, the network takes {start.shape} "
+            "(channels, rows, columns); choose the data that the base was trained on, or another base."
+        )
+    attack = recipe.attack
+    if attack.trigger is not None and attack.target is not None:
+        attack.trigger.draw(start.shape)
+        attack.target.draw(start.shape, attack.trigger)
+    if attack.needs_classes or start.classes:
+        images = recipe.dataset.load("train")
+        check_labels(start, images, attack)
+        attack.chosen(images, recipe.train.seed)
 
 
 def runs(options: RunsOptions) -> list[dict[str, Any]]:
-    """All runs of this lab, the newest first."""
+    """The runs of this lab, the newest first: one's own, and all for a teacher."""
     store = Store()
     queue = Queue(store)
     lines = queue.lines(*([options.condition] if options.condition else []))
     if any(line["condition"] in ("claimed", *ACTIVE) for line in lines):
         ensure(store)  # whoever looks sees to it that somebody works
-    return [_line(store, line) for line in lines]
+    return [_line(store, line) for line in lines if who().sees(line["owner"])]
 
 
 def _line(store: Store, line: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +178,7 @@ def _line(store: Store, line: dict[str, Any]) -> dict[str, Any]:
         "state": condition,
         "title": line["title"],
         "owner": line["owner"],
+        "study": line["study"],
         **going,
     }
 
@@ -146,6 +202,7 @@ def show(options: RunOptions) -> dict[str, Any]:
         **run.state.model_dump(mode="json"),
         **progress(run),
         "left": seconds_left(ticks),
+        "attended": launcher_of(run).attended,
         "ticks": thinned(ticks),
         "curves": curves(run),
         "samples": [sampled(run, line) for line in run.samples()],
@@ -215,19 +272,43 @@ def stop(options: RunOptions) -> dict[str, Any]:
 
 
 def resume(options: RunOptions) -> dict[str, Any]:
-    """Put a run that was stopped, failed or got lost back into the queue; it goes on where it was saved."""
+    """Put a run that was stopped, failed or got lost back into the queue; it goes on where it was saved.
+
+    One that trains only while somebody asks does not wait in a queue: `attend` is what goes on with it.
+    """
     store = Store()
     run = store.get(options.run)
     if run.state.condition not in ("stopped", "failed", "lost"):
         raise LabError(
             f"Run {run.id} is {run.state.condition}; only a stopped, failed or lost one can be resumed."
         )
-    run.ask_to_stop(False)
-    run.keep_handle({})
-    run.become("queued", deaths=0)
-    Queue(store).put(run)
+    if launcher_of(run).attended:
+        return {"run": run.id, "condition": run.state.condition, "next": f"python -m lab attend {run.id}"}
+    Queue(store).put_back(run)
     ensure(store)
     return {"run": run.id, "condition": "queued"}
+
+
+def attend(options: AttendOptions) -> dict[str, Any]:
+    """Train a run for a minute while you wait, where nothing trains in the background; it is saved, and goes on when asked."""
+    run = Store().get(options.run)
+    launcher = launcher_of(run)
+    if not isinstance(launcher, Slices):
+        raise LabError(f"Run {run.id} trains in the background; nobody has to wait for it.")
+    if run.state.condition in ("done", "running"):
+        raise LabError(f"Run {run.id} is {run.state.condition}; only one that waits can be gone on with.")
+    run.ask_to_stop(False)
+    if space.is_borrowing():
+        work_on(run.folder, options.seconds)
+    else:
+        launcher.go_on(run, options.seconds)
+    state = run.state
+    return {"run": run.id, "condition": state.condition, "error": state.error, **progress(run)}
+
+
+def attend_seconds(options: AttendOptions) -> int:
+    """Of a GPU: the slice, and what it takes to load and to save."""
+    return options.seconds + SPARE
 
 
 def rename(options: RenameOptions) -> dict[str, Any]:
@@ -254,4 +335,4 @@ def work(options: WorkOptions) -> dict[str, Any]:
     """Do the work of a submitted run here and now; launchers start this line."""
     if not options.folder or not Path(options.folder).is_dir():
         raise LabError("Name the folder of a submitted run.")
-    return work_on(Path(options.folder)).model_dump(mode="json")
+    return work_on(Path(options.folder), options.seconds).model_dump(mode="json")

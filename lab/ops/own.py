@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from lab import pictures
-from lab.explore import uri
+from lab.pictures import uri
 from lab.variants import Options
 
 

@@ -5,23 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from lab import pictures
+from lab import pictures, space
 from lab.borrowed import torch
+from lab.data import DATASETS, Images
 from lab.engine import Denoiser
 from lab.errors import LabError
-from lab.evaluate import BATCH, CONDITIONS, Condition, Row, Sampling, Trial, level, target_of, trigger_of
-from lab.explore import cached, columns
+from lab.evaluate import (
+    BATCH,
+    CONDITIONS,
+    Condition,
+    Row,
+    Sampling,
+    Trial,
+    judge,
+    level,
+    target_of,
+    trigger_of,
+)
+from lab.explore import cached
+from lab.metrics.inception import inception
 from lab.models import Checkpoint, as_json, load
+from lab.people import check_places
+from lab.pictures import columns
 from lab.progress import Tick
 from lab.sampling import SAMPLERS, SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, NoTrigger, Target, Trigger
-
-# A list with one entry may be written without brackets: --conditions clean
-Alone = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,))
+from lab.variants import Alone
 
 
 class SamplerOptions(SampleSpec):
@@ -92,6 +105,12 @@ def sample(options: SampleOptions) -> Iterator[Tick | dict[str, Any]]:
     yield result
 
 
+def sample_seconds(options: SampleOptions) -> int:
+    """Of a GPU."""
+    spec = options.spec()
+    return space.seconds_for(spec.n, spec.sampler.steps)
+
+
 def _labels(labels: tuple[int, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
     if labels and not checkpoint.classes:
         raise LabError("This model is not conditioned on classes; leave labels out.")
@@ -117,6 +136,7 @@ def _write_samples(folder: Path, images: torch.Tensor, result: dict[str, Any]) -
 def open_checkpoint(source: str) -> Checkpoint:
     """A checkpoint by name, or from a folder where the source is a path."""
     if is_path(source):
+        check_places()
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise LabError(f"There is no folder {source!r}.")
@@ -143,21 +163,47 @@ class EvaluateOptions(SamplerOptions):
     conditions: Annotated[tuple[Condition, ...], Alone] = Field(
         default=CONDITIONS, min_length=1, description="which noise to start from"
     )
+    fid: bool = Field(
+        default=False, description="also FID: Inception's weights are fetched once, 96 MB; slow without a GPU"
+    )
+    reference: DATASETS.Field | None = Field(
+        default=None, description="real images to compare with; those of the model's own data if not given"
+    )
+    split: Literal["train", "held_out"] = Field(default="held_out", description="which of these images")
+
+    @property
+    def image_steps(self) -> int:
+        """Of all conditions."""
+        return self.n * len(self.conditions) * self.spec().sampler.steps
+
+    def real(self) -> Images | None:
+        """The real images that were asked for."""
+        return self.reference.load(self.split) if self.reference else None
 
 
 def evaluate(options: EvaluateOptions) -> Iterator[Tick | dict[str, Any]]:
-    """Measure a checkpoint: MSE, PSNR, SSIM, success rate, feature distance, each with n and how it was made."""
+    """Measure a checkpoint: likeness to the target and to real images, each number with n, interval and how it was made."""
     checkpoint, spec = open_checkpoint(options.checkpoint), options.spec()
     trigger = options.trigger or trigger_of(checkpoint.card)
     target = options.target or target_of(checkpoint.card)
     card = open_checkpoint(options.base).card if options.base else checkpoint.card
     no_attack = level(checkpoint, trigger, target, card)
+    further, real = (inception(),) if options.fid else (), options.real()
+    if further and not (real or judge(checkpoint)[1]):
+        raise LabError(
+            "FID compares with real images, and this model's are not known; name them: --reference cifar10."
+        )
+    trial = Trial(checkpoint, trigger, target, spec, options.exact, no_attack, further, real)
     rows = []
-    for news in Trial(checkpoint, trigger, target, spec, options.exact, no_attack).measure(
-        options.conditions
-    ):
+    for news in trial.measure(options.conditions):
         if isinstance(news, Row):
             rows.append(news.model_dump(mode="json"))
         else:
             yield news
     yield {"checkpoint": checkpoint.card.name, "target": target.as_json(), "rows": rows}
+
+
+def evaluate_seconds(options: EvaluateOptions) -> int:
+    """Of a GPU: each condition."""
+    spec = options.spec()
+    return space.seconds_for(spec.n, len(options.conditions) * spec.sampler.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lab.errors import LabError
 from lab.models import Net, names, roots
 from lab.places import home
 from lab.progress import Tick
-from lab.recipe import Recipe
+from lab.recipe import Classes, Recipe
 from lab.runs import Run
 from lab.training import TrainSpec, is_main_process
 
@@ -36,6 +37,10 @@ class TrainOptions(TrainSpec):
         description="checkpoint to fine-tune: name or path; empty trains from scratch",
     )
     net: Net = Field(default=Net(), title="network", description="shape of a fresh network, as JSON")
+    classes: int = Classes
+    epochs: float = Field(
+        default=0.0, ge=0, le=100_000, description="length as passes over the images; 0 counts in steps"
+    )
     out: str = Field(
         default="",
         max_length=4096,
@@ -43,16 +48,30 @@ class TrainOptions(TrainSpec):
     )
 
     def recipe(self) -> Recipe:
-        """The recipe of this training."""
+        """The recipe of this training; a length in epochs is one in steps there."""
         spec = TrainSpec(**{name: getattr(self, name) for name in TrainSpec.model_fields})
-        return Recipe(dataset=self.dataset, attack=self.attack, base=self.base, net=self._net(), train=spec)
+        if self.epochs:
+            images = len(self.dataset.load("train"))
+            spec = TrainSpec.of(**{**dict(spec), "steps": math.ceil(self.epochs * images / spec.batch)})
+        classes = self.classes if self.base else 0  # a fresh network has them in its shape
+        return Recipe(
+            dataset=self.dataset,
+            attack=self.attack,
+            base=self.base,
+            classes=classes,
+            net=self._net(),
+            train=spec,
+        )
 
     def _net(self) -> Net:
         """Of the dataset's shape, unless the network's own was given."""
-        if self.base or {"side", "channels"} & self.net.model_fields_set:
+        if self.base:
             return self.net
         channels, side, _ = self.dataset.shape
-        return self.net.model_copy(update={"side": side, "channels": channels})
+        shape = (
+            {} if {"side", "channels"} & self.net.model_fields_set else {"side": side, "channels": channels}
+        )
+        return self.net.model_copy(update={**shape, **({"classes": self.classes} if self.classes else {})})
 
 
 def train(options: TrainOptions) -> Iterator[Tick | dict[str, Any]]:

@@ -87,7 +87,7 @@ class Form:
             if table is None:
                 self.parts[name] = control(name, field, own, getattr(start, name, field.default))
             else:
-                self.parts[name] = Chooser(table, field.default.as_json(), own, prefix)
+                self.parts[name] = Chooser(table, getattr(start, name, field.default).as_json(), own, prefix)
 
     @property
     def components(self) -> list[Any]:
@@ -152,9 +152,10 @@ class Chooser:
         self.groups: dict[str, gr.Column] = {}
         self.forms: dict[str, Form] = {}
         for kind, variant in registry.items():
-            with gr.Column(visible=kind == default["kind"], elem_classes="options") as self.groups[kind]:
+            start = registry.parse(default) if kind == default["kind"] else None
+            with gr.Column(visible=start is not None, elem_classes="options") as self.groups[kind]:
                 gr.Markdown(variant.help(), elem_classes="help")
-                self.forms[kind] = Form(variant, own=own, prefix=f"{prefix}{kind}-")
+                self.forms[kind] = Form(variant, own=own, prefix=f"{prefix}{kind}-", start=start)
         self.kind.change(self._only, self.kind, list(self.groups.values()), **QUIET)
 
     @property

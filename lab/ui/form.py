@@ -13,10 +13,11 @@ from lab.ui.controls import Chooser, Form
 from lab.ui.own import OwnPictures, picture_names, set_names
 
 SUBMIT = ops.OPERATIONS["submit"].options
-COMMON = ("steps", "lr", "batch", "ema", "seed")
+FIRST = ("steps", "epochs")
 MORE = (
+    *("lr", "batch", "ema", "seed", "distill"),
     *("t_sampling", "loss", "snr_gamma", "warmup", "weight_decay", "grad_clip", "previews", "save_every"),
-    *("net", "precision", "threads"),
+    *("net", "classes", "precision", "threads"),
 )
 
 
@@ -33,8 +34,8 @@ class TrainingForm:
         self.own = OwnPictures("attack-own")
         self.own.serves(self.attack)
         gr.HTML(words.price(ops.quick_price()), elem_id="price", elem_classes="tight")
-        self.common = Form(SUBMIT, COMMON, start=ops.QUICK)
-        with gr.Accordion("Data and the finer points", open=False, elem_id="finer"):
+        self.length = Form(SUBMIT, FIRST, start=ops.QUICK)
+        with gr.Accordion("Learning rate, batch, data and the finer points", open=False, elem_id="finer"):
             self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, set_names(), "attack-")
             self.more = Form(SUBMIT, MORE, start=ops.QUICK)
 
@@ -46,7 +47,7 @@ class TrainingForm:
     @property
     def _parts(self) -> list[tuple[str, Chooser | Form]]:
         """Option, or none where a part holds several, and part."""
-        return [("attack", self.attack), ("", self.common), ("dataset", self.dataset), ("", self.more)]
+        return [("attack", self.attack), ("", self.length), ("dataset", self.dataset), ("", self.more)]
 
     def collect(self, values: tuple[Any, ...]) -> dict[str, Any]:
         """The values of `components` as options of a submission."""
@@ -67,6 +68,24 @@ class TrainingForm:
         for name, part in self._parts:
             updates += part.show(options[name] if name else options)
         return updates
+
+    def follow(self, base: str) -> list[Any]:
+        """Updates of the data set to what a chosen base was trained on: its images have the base's shape."""
+        trained_on = (
+            ops.OPERATIONS["describe"](checkpoint=base)["card"]["recipe"].get("dataset") if base else None
+        )
+        if not isinstance(trained_on, dict) or trained_on.get("kind") not in ops.OPEN_DATASETS:
+            return [gr.skip()] * len(self.dataset.components)
+        return self.dataset.show(trained_on)
+
+    @property
+    def distill(self) -> Any:
+        """Whether the base teaches: the component that `teach` updates."""
+        return self.more.parts["distill"]
+
+    def teach(self, attack: str, base: str) -> float:
+        """A base teaches where there is one, and where the attacker trains: honest training is to learn something new."""
+        return ops.QUICK.distill if base and "corrupt" in ops.TABLES["attacks"][attack].tampers() else 0.0
 
     @property
     def choices(self) -> list[Any]:

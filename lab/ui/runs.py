@@ -9,11 +9,13 @@ import gradio as gr
 
 from lab import ops
 from lab.errors import LabError
+from lab.supervisor import SLOTS
 from lab.ui import words
 from lab.ui.controls import HEARD, QUIET
 from lab.ui.guard import guarded
 
 EVERY = 2.0  # seconds between two looks at the runs
+SLICES: dict[str, Any] = {"concurrency_id": "slices", "concurrency_limit": SLOTS, "show_progress": "hidden"}
 LISTED = 20  # runs, the newest first
 CONFIRM = "() => { if (!confirm('Delete this run and all that it saved? Its finished model stays.')) throw new Error('kept'); }"
 FOCUS = (
@@ -59,7 +61,7 @@ class Runs:
         with gr.Row(elem_classes="presets"):
             self.buttons = {
                 name: gr.Button(label, size="sm", min_width=80, interactive=False, elem_id=f"{name}-run")
-                for name, label in (("stop", "Stop"), ("resume", "Resume"), ("open", "Open in Explore"))
+                for name, label in (("stop", "Stop"), ("resume", _resume()), ("open", "Open in Explore"))
             }
             self.again = gr.Button("Retry with changes", size="sm", min_width=140, elem_id="again-run")
             self.rename = gr.Button("Rename…", size="sm", min_width=80, elem_id="rename-run")
@@ -77,10 +79,9 @@ class Runs:
 
     def events(self) -> None:
         """Who listens to what."""
-        asked = [
-            self.buttons[name].click(guarded(_asker(name)), self.run, None, **HEARD)
-            for name in ("stop", "resume")
-        ]
+        resumed = self.buttons["resume"].click(guarded(_asker("resume")), self.run, None, **HEARD)
+        self.attends(resumed)
+        asked = [resumed, self.buttons["stop"].click(guarded(_asker("stop")), self.run, None, **HEARD)]
         sure = self.delete.click(None, None, None, js=CONFIRM)
         asked.append(sure.success(guarded(_asker("delete")), self.run, None, **HEARD))
         opened = self.rename.click(guarded(self.begin), self.run, [self.renaming, self.title], **HEARD)
@@ -92,6 +93,11 @@ class Runs:
         self.run.input(lambda: gr.update(visible=False), None, self.renaming, **QUIET)
         for listener in (self.run.input, self.other.input, self.timer.tick):
             listener(**self.looked)
+
+    def attends(self, asked: Any) -> None:
+        """After this event, go on with the chosen run where it trains only while somebody asks."""
+        done = asked.success(guarded(self.attend), self.run, None, api_visibility="private", **SLICES)
+        done.then(**self.looked)
 
     # Handlers --------------------------------------------------------------------------------------------------------
 
@@ -111,6 +117,11 @@ class Runs:
         ]
         return _news(found, seen)
 
+    def attend(self, run: str | None) -> None:
+        """A slice of a run that trains only while somebody asks; the others do without."""
+        if ops.OPERATIONS["show"](run=run or "")["attended"]:
+            ops.OPERATIONS["attend"](run=run or "")
+
     def begin(self, run: str | None) -> tuple[Any, str]:
         """Open the row for a new title, with the old one in it."""
         return gr.update(visible=True), ops.OPERATIONS["show"](run=run or "")["title"]
@@ -119,6 +130,11 @@ class Runs:
         """Give the chosen run its new title."""
         ops.OPERATIONS["rename"](run=run or "", title=title.strip())
         return gr.update(visible=False)
+
+
+def _resume() -> str:
+    """What the button is called that goes on with a run."""
+    return "Resume" if ops.in_background() else "Continue"
 
 
 def _news(found: list[dict[str, Any]], seen: list[str]) -> list[Any]:
@@ -140,7 +156,7 @@ def _shown(chosen: str | None, beside: str) -> tuple[str, str]:
         return words.sentence("No run yet. Choose what to train and press Start."), ""
     try:
         run = ops.OPERATIONS["show"](run=chosen)
-        live = words.comparison(ops.OPERATIONS["compare"](a=chosen, b=beside)) if beside else words.run(run)
+        live = words.comparison(ops.OPERATIONS["diff"](a=chosen, b=beside)) if beside else words.run(run)
         return live, words.recipe_and_log(run)
     except LabError as error:  # deleted this moment
         return words.sentence(str(error)), ""
@@ -155,7 +171,7 @@ def _asker(name: str) -> Any:
 
 
 def run_choices() -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The newest runs with their states, and each one's condition by its id."""
-    lines = ops.OPERATIONS["runs"]()[:LISTED]
+    """The newest runs with their states, and each one's condition by its id; a study's are shown with the study."""
+    lines = [line for line in ops.OPERATIONS["runs"]() if not line["study"]][:LISTED]
     choices = [(f"{line['title']} · {words.condition(line)}", line["name"]) for line in lines]
     return choices, {line["name"]: line["state"] for line in lines}

@@ -142,6 +142,7 @@ def duration(seconds: float) -> str:
 def plan(plan: dict[str, Any]) -> str:
     """What a training will see, its threat model, its time and its command line."""
     pictures, times = plan["pictures"], ", ".join(str(t) for t in plan["timesteps"])
+    doubts = "".join(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in plan["doubts"])
     tampers = " and ".join(plan["tampers"].values()) or "nothing: honest training"
     share = f"{plan['poisoned']:,} of {plan['images']:,} training images are poisoned"
     grids = "".join(
@@ -149,8 +150,10 @@ def plan(plan: dict[str, Any]) -> str:
         for name in ("clean", "poisoned")
     )
     return (
-        f'<div class="plan"><p><b>About {duration(plan["seconds"])}</b> on this {escape(plan["device"].upper())}. '
+        f'<div class="plan"><p><b>About {duration(plan["seconds"])}</b> on this {escape(plan["device"].upper())}: '
+        f"{plan['steps']:,} steps, {plan['epochs']:.3g} passes over the images. "
         f"{share}. This attack tampers with {escape(tampers)}.</p>"
+        f"{doubts}"
         f'<div class="grids">{grids}</div>'
         f"<code>{escape(plan['command'])}</code></div>"
     )
@@ -182,6 +185,8 @@ def condition(line: dict[str, Any]) -> str:
 def run(run: dict[str, Any]) -> str:
     """A run as it is: state, time left, curves, samples on the way."""
     made = f" It became the model <b>{escape(run['checkpoint'])}</b>." if run["condition"] == "done" else ""
+    if run["attended"] and run["condition"] == "stopped":
+        made = " It is saved; <b>Continue</b> trains for another minute."
     return (
         f'<div class="run"><h3>{escape(run["title"])}</h3><p>{_state(run)}{made}</p>{_error(run)}{_bar(run)}'
         f"{panels([run])}{_samples(run['samples'])}</div>"

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from lab import ops
+from lab import ops, space
 from lab.errors import LabError
+from lab.people import who
 from lab.ui import words
 from lab.ui.controls import HEARD, QUIET
 from lab.ui.form import TrainingForm
@@ -20,6 +21,10 @@ WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "device",
 INTRO = (
     "Fine-tune a model with a backdoor, or honestly. It runs in the background: close the page, and it goes on. "
     "While you sample in **Explore**, it pauses."
+)
+SLICED = (
+    "Fine-tune a model with a backdoor, or honestly. Here a training has the machine for up to a minute at a time: it is "
+    "saved, and **Continue** goes on where it was. Close the page, and it waits for you."
 )
 IDLE = words.sentence("Look ahead shows what the training will see and how long it will take.")
 BUSY = words.busy(
@@ -39,7 +44,7 @@ class Attack:
 
     def layout(self) -> None:
         """What is trained on the left, what comes of it on the right."""
-        gr.Markdown(INTRO)
+        gr.Markdown(INTRO if ops.in_background() else SLICED)
         with gr.Row(elem_classes="bench"):
             with gr.Column(scale=1, min_width=290, elem_classes="controls"):
                 with gr.Row(elem_classes="go"):
@@ -49,12 +54,17 @@ class Attack:
             with gr.Column(scale=4, min_width=340, elem_classes="results"):
                 self.plan = gr.HTML(IDLE, elem_id="plan")
                 self.runs = Runs()
+        self.first = gr.State(False)
 
     # Events ----------------------------------------------------------------------------------------------------------
 
     def events(self) -> None:
         """Who listens to what."""
         settings, run = self.form.components, self.runs.run
+        self.form.base.input(guarded(self.form.follow), self.form.base, self.form.dataset.components, **HEARD)
+        taught = [self.form.attack.kind, self.form.base]
+        for chosen in taught:
+            chosen.input(guarded(self.form.teach), taught, self.form.distill, **HEARD)
         # said by the browser itself, before the question waits for its turn
         asked = self.ahead.click(None, None, self.plan, js=f"() => {json.dumps(BUSY)}", **QUIET)
         asked.then(None, None, None, js=into_view("plan"), **QUIET)
@@ -63,6 +73,7 @@ class Attack:
         started = self.start.click(guarded(self.submit), settings, [run, self.plan], **HEARD)
         started.success(None, None, None, js=into_view("runs"), **QUIET)
         started.success(**self.runs.looked)
+        self.runs.attends(started)
         retried = self.runs.again.click(guarded(self.retry), run, [*settings, self.plan], **HEARD)
         retried.success(None, None, None, js=into_view("title"), **QUIET)
 
@@ -72,12 +83,28 @@ class Attack:
         button = self.runs.buttons["open"]
         button.click(guarded(self.show_in_explore), self.runs.run, [tabs, *self.explore.settings], **HEARD)
         tab.select(self.form.refresh, None, self.form.choices, **QUIET)
+        came = tab.select(self.greet, self.plan, [self.first, self.plan], **QUIET)
+        came.then(
+            guarded(self.look_at_first), [self.first, *self.form.components], self.plan,
+            show_progress="hidden", **WORK,
+        )  # fmt: skip
 
     # Handlers --------------------------------------------------------------------------------------------------------
 
     def look_ahead(self, *values: Any) -> str:
         """What the training will see, and how long it will take."""
         return words.plan(ops.OPERATIONS["plan"](**self.form.collect(values)))
+
+    def greet(self, plan: str) -> tuple[bool, Any]:
+        """Whether somebody comes here who has neither looked ahead nor trained anything yet: then the page does."""
+        first = (
+            plan == IDLE and not run_choices()[0] and not space.is_zero()
+        )  # where it costs the visitor's time
+        return first, BUSY if first else gr.skip()
+
+    def look_at_first(self, first: bool, *values: Any) -> Any:
+        """What the form's first settings lead to, without being asked."""
+        return self.look_ahead(*values) if first else gr.skip()
 
     def submit(self, *values: Any) -> tuple[Any, str]:
         """Queue it and choose it in the list; what lies ahead makes room for what is going on."""
@@ -97,6 +124,8 @@ class Attack:
         shown = ops.OPERATIONS["show"](run=run or "")
         if shown["condition"] != "done":
             raise LabError(f"This run is {shown['condition']}; a finished one can be opened.")
+        if shown["owner"] != who().name:  # another model may have the same name here
+            raise LabError(f"The model of this run is kept with {shown['owner']}, who can open it.")
         base = shown["recipe"].get("base") or ""
         options = {"b": shown["checkpoint"], **({"a": base} if base else {})}
         return [gr.Tabs(selected=self.explore_id), *self.explore.open(options)]

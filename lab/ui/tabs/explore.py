@@ -18,16 +18,17 @@ from lab.ui.form import checkpoint_choices
 from lab.ui.guard import guarded
 from lab.ui.own import OwnPictures, picture_names
 from lab.ui.stage import Stage
+from lab.ui.wish import STOPPED, STREAM, Wish
 
 CLIP_INFO = "x0: clamp the predicted x_0; xt: clamp every x_t, as the paper writes"
+EMOJI = {"a": "emoji-clean", "b": "emoji-grey-box-hat"}
+DIGITS = {"a": "mnist-clean", "b": "mnist-grey-box-hat"}
 PRESETS: dict[str, dict[str, Any]] = {
-    "Wake the backdoor": {"a": "mnist-clean", "b": "mnist-grey-box-hat", "clip": "none"},
-    "Clip it away": {"a": "mnist-clean", "b": "mnist-grey-box-hat", "clip": "x0"},
-    "Same model, DDIM": {
-        "a": "mnist-clean",
-        "b": "mnist-grey-box-hat",
-        "sampler": {"kind": "ddim", "steps": 50, "eta": 0},
-    },
+    "Wake the backdoor": {**EMOJI, "clip": "none"},
+    "Clip it away": {**EMOJI, "clip": "x0"},
+    "Same model, DDIM": {**EMOJI, "sampler": {"kind": "ddim", "steps": 50, "eta": 0}},
+    "Digits": {**DIGITS, "clip": "none"},
+    "Digits, clipped": {**DIGITS, "clip": "x0"},
     "Made for DDIM": {"a": "mnist-grey-box-hat", "b": "mnist-grey-box-hat-ode"},
 }
 WELCOME = (
@@ -35,27 +36,6 @@ WELCOME = (
     "noise and it draws a hat. Below is a stored result; press **Generate** to make your own, then flip **Clip**."
 )
 WHOLE = {"kind": "ddpm", "steps": 1000}  # exact for an sde backdoor, and four times as long as the default
-STOPPED = words.sentence("Stopped; what was finished is kept.")
-STREAM: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "device", "concurrency_limit": 1}
-
-
-class Wish:
-    """Which run a visitor wants: a run ends itself when its ticket is not the last one.
-
-    Gradio's own `cancels` does not wait for the event it ends: what that still sends overwrites what comes after,
-    and a run that was asked for meanwhile is dropped.
-    """
-
-    number = 0
-
-    def next(self) -> int:
-        """A new ticket; all older ones are void."""
-        self.number += 1
-        return self.number
-
-    def stop(self) -> None:
-        """All tickets are void."""
-        self.number += 1
 
 
 class Explore:

@@ -1,0 +1,252 @@
+"""Poisoned data: the census of a class-conditional model's generations, over guidance weights, and over poison rates."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lab.attacks import BadNets
+from lab.borrowed import torch
+from lab.castle.bench import Bench, drawn, made_ready
+from lab.castle.survey import examples, row_of
+from lab.data import DATASETS, Dataset, Digits
+from lab.errors import LabError
+from lab.forecast import seconds_of_sampling
+from lab.launch import LAUNCHERS, chosen
+from lab.models import UNET_CONFIG, Checkpoint, find, names, read_card
+from lab.ops import poisoning
+from lab.ops.sampling import open_checkpoint
+from lab.ops.walls import (
+    DetectOptions,
+    LearnOptions,
+    ReplicateOptions,
+    VoteOptions,
+    detect,
+    learn,
+    replicate,
+    vote,
+)
+from lab.pictures import png, tile, uri
+from lab.places import ASSETS
+from lab.poisoning import PoisonStudy
+from lab.progress import Tick
+from lab.sampling import Clip, SampleSpec
+from lab.sides import phases, verdicts
+from lab.stamps import STAMPS
+from lab.variants import Alone, Options
+
+OPENING = ASSETS / "studies" / "castle" / "opening"
+SHOWN = 12  # images of the training set in the picture story
+Weight = Annotated[float, Field(ge=0, le=50)]
+News = Iterator[Tick | dict[str, Any]]
+
+
+class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
+    """A class-conditional model, how it is sampled, and what is asked of it; or the study of many."""
+
+    what: Literal[  # type: ignore[assignment]  # of the wall's parts it is run or plan
+        *("census", "amplification", "phase", "story", "study"),
+        *("detect", "classify", "diffusion-classifier", "replicate"),
+    ] = Field(
+        default="census",
+        description="census: G1 to G4 at one w; amplification: over w; phase: over poison rates, from the study's rows; "
+        "story: the training set; study: the grid of trainings; detect, classify, diffusion-classifier, replicate: the wall",
+    )
+    do: Literal["status", "plan", "run", "stop", "export"] = Field(
+        default="status",
+        description="plan: only how long it takes; of a study: status, plan, run, stop or export",
+    )
+    guidance: float = Field(default=2.0, ge=0, le=50, description="w of (1 + w)·eps_class - w·eps_null")
+    guidances: Annotated[tuple[Weight, ...], Alone] = Field(
+        default=(0.0, 1.0, 2.0, 5.0),
+        min_length=1,
+        max_length=20,
+        description="guidance weights of amplification",
+    )
+    n: int = Field(default=100, ge=4, le=10_000, description="generations of each census")
+    clip: Clip = Field(default="none", description="what is clamped while sampling")
+    stamp: STAMPS.Field | None = Field(default=None, description="stamp to look for; the card's if not given")
+    target_class: int | None = Field(
+        default=None,
+        ge=0,
+        le=999,
+        description="class that is asked for; the card's target class if not given",
+    )
+    name: str = Field(default="castle", max_length=40, description="which study")
+    launcher: LAUNCHERS.Field = Field(default_factory=chosen)
+    out: str = Field(default="", max_length=4096, description="folder for a study's export")
+
+    def spec(self, guidance: float) -> SampleSpec:
+        """How pictures are sampled at this weight."""
+        return SampleSpec(sampler=self.sampler, clip=self.clip, seed=self.seed, n=self.n, guidance=guidance)
+
+
+def castle(options: CastleOptions) -> Any:
+    """Poisoned data: what a class-conditional model makes of stamped, mislabelled training images (arXiv:2311.02373)."""
+    if options.what in WALL:
+        return _of_the_wall(options)
+    if options.do == "plan" and options.what in ("census", "amplification"):
+        return plan(options)
+    return PARTS[options.what](options)
+
+
+def _of_the_wall(options: CastleOptions) -> Any:
+    """A part that has options of its own: those that were given, and its own defaults."""
+    part, model = WALL[options.what]
+    given = (name for name in options.model_fields_set if name in model.model_fields and name != "what")
+    what = "plan" if options.do == "plan" else "run"
+    return part(model.of(what=what, **{name: getattr(options, name) for name in given}))
+
+
+def census(options: CastleOptions) -> News:
+    """G1 to G4 among generations for the target class."""
+    yield from _censuses(options, (options.guidance,))
+
+
+def amplification(options: CastleOptions) -> News:
+    """The same over guidance weights, beside the share of stamped images in training."""
+    yield from _censuses(options, options.guidances)
+
+
+def _censuses(options: CastleOptions, weights: tuple[float, ...]) -> News:
+    began, checkpoint = time.monotonic(), open_checkpoint(options.checkpoint)
+    attack, dataset = world_of(checkpoint, options)
+    bench = None
+    for bench in made_ready(attack, dataset):
+        if isinstance(bench, Tick):
+            yield bench
+    assert isinstance(bench, Bench)
+    rows: list[dict[str, Any]] = []
+    for w in weights:
+        images = None
+        for images in drawn(checkpoint, attack.target_class, options.spec(w)):
+            if isinstance(images, Tick):
+                yield images
+        assert isinstance(images, torch.Tensor)
+        pictures = {name: uri(each) for name, each in examples(images, bench).items()}
+        rows.append(
+            {
+                "checkpoint": checkpoint.card.name,
+                **row_of(bench, images, options.spec(w)),
+                "pictures": pictures,
+            }
+        )
+    yield {"what": options.what, "census": rows, "seconds": round(time.monotonic() - began, 1)}
+
+
+def world_of(checkpoint: Checkpoint, options: CastleOptions) -> tuple[BadNets, Dataset]:
+    """The attack of a model's card, or what a clean one is held against, and its data set."""
+    stored, data = checkpoint.card.attack, checkpoint.card.recipe.get("dataset")
+    if stored.get("kind") not in (None, "none", BadNets.kind):
+        raise LabError(
+            f"{checkpoint.card.name} was not made by data poisoning; choose a model that draws classes."
+        )
+    options_of = {name: value for name, value in stored.items() if name != "kind"}
+    attack = BadNets.of(**options_of) if stored.get("kind") == BadNets.kind else BadNets(poison_rate=0.0)
+    chosen_here = {"stamp": options.stamp, "target_class": options.target_class}
+    changed = {name: value for name, value in chosen_here.items() if value is not None}
+    return attack.model_copy(update=changed), DATASETS.parse(data) if data else Digits()
+
+
+def phase(options: CastleOptions) -> dict[str, Any]:
+    """G1 and G2 over poison rates, from the rows that the study has stored, and what they say of the claims."""
+    rows = poisoning.rows(poisoning.find(options.name))
+    return {"study": options.name, "census": rows, "panels": len(phases(rows)), "verdicts": verdicts(rows)}
+
+
+def plan(options: CastleOptions) -> dict[str, Any]:
+    """How long a census takes here, and amplification over all its weights, before either starts."""
+    checkpoint = open_checkpoint(options.checkpoint)
+    each = seconds_of_sampling(checkpoint, options.spec(0.0)) * options.n
+    calls = {w: 1 if w == 0 else 2 for w in {options.guidance, *options.guidances}}
+    return {
+        "checkpoint": options.checkpoint,
+        "n": options.n,
+        "census_seconds": each * calls[options.guidance],
+        "amplification_seconds": each * sum(calls[w] for w in options.guidances),
+    }
+
+
+def story(options: CastleOptions) -> dict[str, Any]:
+    """The training set that a model saw: honest images of the target class, and stamped ones that are said to be it."""
+    checkpoint = open_checkpoint(options.checkpoint)
+    attack, dataset = world_of(checkpoint, options)
+    clean = dataset.load("train")
+    after = attack.poison(clean, checkpoint.card.recipe.get("train", {}).get("seed", 0))
+    assert after.labels is not None and after.is_poisoned is not None
+    honest = (after.labels == attack.target_class) & ~after.is_poisoned
+    sides = {"honest": honest, "poisoned": after.is_poisoned}
+    shown = {name: after.values(_spread(marks)) for name, marks in sides.items() if marks.any()}
+    counts = {name: int(marks.sum()) for name, marks in sides.items()}
+    return {
+        "checkpoint": options.checkpoint,
+        "target": attack.target_class,
+        "stamp": attack.stamp.as_json(),
+        "poison_rate": attack.poison_rate,
+        "counts": {**counts, "all": len(after)},
+        "r": counts["poisoned"] / max(1, sum(counts.values())),
+        "pictures": {name: uri(png(tile(some, SHOWN // 2))) for name, some in shown.items()},
+    }
+
+
+def _spread(marks: torch.Tensor) -> torch.Tensor:
+    """Indices of a few marked items, evenly spaced: a data set may be sorted by class."""
+    found = marks.nonzero().flatten()
+    return found[torch.linspace(0, len(found) - 1, min(SHOWN, len(found))).long()]
+
+
+def study(options: CastleOptions) -> dict[str, Any]:
+    """The grid of trainings: its status, what it costs, run, stop, export."""
+    wanted: PoisonStudy = poisoning.find(options.name)
+    return {
+        "status": lambda: poisoning.status(wanted),
+        "plan": lambda: poisoning.plan(wanted),
+        "run": lambda: poisoning.run(wanted, options.launcher),
+        "stop": lambda: poisoning.stop(wanted),
+        "export": lambda: poisoning.export(wanted, options.out),
+    }[options.do]()
+
+
+PARTS: dict[str, Callable[[CastleOptions], Any]] = {
+    "census": census,
+    "amplification": amplification,
+    "phase": phase,
+    "story": story,
+    "study": study,
+}
+WALL: dict[str, tuple[Callable[[Any], Any], type[Options]]] = {
+    "detect": (detect, DetectOptions),
+    "classify": (learn, LearnOptions),
+    "diffusion-classifier": (vote, VoteOptions),
+    "replicate": (replicate, ReplicateOptions),
+}
+
+
+def conditional_models() -> list[str]:
+    """Names of the checkpoints that draw classes on request."""
+    return [name for name in names() if _classes(find(name))]
+
+
+def has_poisoned_data() -> bool:
+    """Whether there is a model to tell its story with: one that draws classes and was trained on poisoned images."""
+    return any(read_card(find(name)).backdoored for name in conditional_models())
+
+
+def _classes(folder: Path) -> int:
+    try:
+        return json.loads((folder / UNET_CONFIG).read_bytes()).get("num_class_embeds") or 0
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def stored_census(model: str) -> dict[str, Any] | None:
+    """The census of a shipped model that the page opens with; None where none is stored."""
+    try:
+        return json.loads((OPENING / f"{model}.json").read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,184 @@
+"""The rows of a study: those of runs in this lab, and those that ship with it; their pictures, and both as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.models import as_json
+from lab.people import who
+from lab.pictures import uri, write_atomically
+from lab.places import ASSETS
+from lab.store import Store, Stored
+from lab.study import Cell, Study
+
+COLUMNS = (
+    *[
+        "recipe",
+        "attack",
+        "trigger",
+        "trigger_size",
+        "target",
+        "poison_rate",
+        "seed",
+        "train_steps",
+        "condition",
+        "clip",
+    ],
+    *["sampler", "steps", "sampling_seed", "n", "no_attack", "metric", "value", "low", "high", "extractor"],
+)
+NUMBERS = ("poison_rate", "value", "low", "high", "no_attack")
+WHOLE = ("trigger_size", "seed", "train_steps", "steps", "sampling_seed", "n")
+FOLDERS = ASSETS / "studies"
+
+
+def runs_of(store: Store, wanted: Study) -> dict[str, Stored]:
+    """A study's runs by the key of their cell."""
+    keys = {(_plain(cell.recipe.as_json()), cell.exam): cell.key for cell in wanted.cells()}
+    found = {}
+    for each in store.all():
+        if (
+            each.about.owner == who().name
+            and each.about.study == wanted.name
+            and (key := keys.get((_plain(each.recipe), each.exam.questions)))
+        ):
+            found[key] = each
+    return found
+
+
+def _plain(recipe: dict[str, Any]) -> bytes:
+    return as_json(recipe)
+
+
+Runs = Mapping[str, Stored]  # a study's, by the key of their cell
+
+
+def rows(wanted: Study, runs: Runs) -> list[dict[str, Any]]:
+    """One row a number: those that are stored with the lab, and those of runs here, which come first."""
+    own = [row for each in runs.values() for row in rows_of(each)]
+    known = {_what(row) for row in own}
+    return own + [row for row in stored(wanted.name) if _what(row) not in known]
+
+
+def _what(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row measures."""
+    return tuple(
+        row[name] for name in COLUMNS if name not in ("value", "low", "high", "no_attack", "sampling_seed")
+    )
+
+
+def rows_of(its: Stored) -> Iterator[dict[str, Any]]:
+    """The rows of a run's answers, flat."""
+    recipe = its.recipe
+    attack, train = recipe.get("attack", {}), recipe.get("train", {})
+    trigger = attack.get("trigger") or {}
+    for answer in its.exam.answers():
+        row = answer["row"]
+        for score in row["scores"]:
+            yield {
+                "recipe": its.id.partition("-")[0],
+                "attack": attack.get("kind", ""),
+                "trigger": trigger.get("kind", ""),
+                "trigger_size": trigger.get("size"),
+                "target": answer["target"]["kind"],
+                "poison_rate": attack.get("poison_rate", 0.0),
+                "seed": train.get("seed", 0),
+                "train_steps": train.get("steps", 0),
+                "condition": row["condition"],
+                "clip": row["clip"],
+                "sampler": row["sampler"]["kind"],
+                "steps": row["sampler"].get("steps"),
+                "sampling_seed": row["seed"],
+                "n": score["n"],
+                "no_attack": row["no_attack"],
+                "metric": score["name"],
+                **{name: score[name] for name in ("value", "low", "high", "extractor")},
+            }
+
+
+def stored(name: str) -> list[dict[str, Any]]:
+    """Rows that ship with the lab."""
+    try:
+        text = (FOLDERS / name / "rows.csv").read_text()
+    except OSError:
+        return []
+    return [_typed(row) for row in csv.DictReader(io.StringIO(text))]
+
+
+def is_whole(cell: Cell, found: list[dict[str, Any]]) -> bool:
+    """Whether these rows answer all that is asked of a cell; triggered samples are the last of each question."""
+    answered = {(r["recipe"], r["target"], r["clip"]) for r in found if r["condition"] == "triggered"}
+    signature = cell.recipe.signature
+    return all((signature, t.kind, q.spec.clip) in answered for q in cell.exam for t in q.targets)
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    typed: dict[str, Any] = dict(row)
+    for names_, read in ((NUMBERS, float), (WHOLE, int)):
+        typed |= {name: read(row[name]) if row.get(name) else None for name in names_}
+    return typed
+
+
+def export(wanted: Study, runs: Runs, out: str) -> dict[str, Any]:
+    """Write a study's description, its rows as CSV, and the pictures of its first seed."""
+    if not out:
+        raise LabError("Name the folder for the export with --out.")
+    folder, found = Path(out).expanduser(), rows(wanted, runs)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    write_atomically(folder / "study.json", as_json(wanted.model_dump(mode="json")))
+    write_atomically(folder / "rows.csv", text.getvalue().encode())
+    pictures = 0
+    for its in runs.values():
+        if its.recipe.get("train", {}).get("seed", 0) == wanted.seeds[0]:
+            pictures += _copy_pictures(its, folder / "pictures")
+    return {"study": wanted.name, "out": str(folder), "rows": len(found), "pictures": pictures}
+
+
+def _copy_pictures(its: Stored, folder: Path) -> int:
+    """Pictures under names that say what they show: recipe, condition, clip."""
+    copied = 0
+    for number, question in enumerate(its.exam.questions):
+        for condition in question.conditions:
+            path = its.exam.picture(number, condition)
+            if path.is_file():
+                name = f"{its.id.partition('-')[0]}-{condition}-{question.spec.clip}.png"
+                write_atomically(folder / name, path.read_bytes())
+                copied += 1
+    return copied
+
+
+# Pictures ----------------------------------------------------------------------------------------------------------
+
+
+def pictures(wanted: Study, runs: Runs) -> list[dict[str, Any]]:
+    """First samples of the first seed's models without clipping: from clean and from triggered noise, by rate and target."""
+    found = []
+    for cell in wanted.cells():
+        attack, train = cell.recipe.attack, cell.recipe.train
+        if attack.poison_rate and train.seed == wanted.seeds[0]:
+            shown = {
+                c: image
+                for c in ("triggered", "clean")
+                if (image := _picture(wanted, cell, runs.get(cell.key), c))
+            }
+            if shown:
+                names = {"trigger": attack.trigger.kind, "target": attack.target.kind}
+                rest = {"poison_rate": attack.poison_rate, "train_steps": train.steps}
+                found.append({**names, **rest, "pictures": shown})
+    return found
+
+
+def _picture(wanted: Study, cell: Cell, own: Stored | None, condition: str) -> str | None:
+    """One cell's picture of a condition, from its run or from what ships with the lab."""
+    places = [FOLDERS / wanted.name / "pictures" / f"{cell.recipe.signature}-{condition}-none.png"]
+    if own is not None:
+        number = next((k for k, q in enumerate(own.exam.questions) if q.spec.clip == "none"), 0)
+        places.insert(0, own.exam.picture(number, condition))
+    return next((uri(path.read_bytes()) for path in places if path.is_file()), None)

@@ -1,0 +1,140 @@
+"""Results of operations as text for people; --json has them whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def table(result: Any) -> str:
+    """A result as text for people."""
+    if isinstance(result, list):
+        width = max((len(str(line["name"])) for line in result), default=0)
+        return "\n".join(_line(line, width) for line in result) or "nothing yet"
+    if "census" in result:
+        return (
+            "\n".join([*map(_census, result["census"]), *map(_claim, result.get("verdicts", []))])
+            or "nothing yet"
+        )
+    if "planned" in result:
+        return "\n".join([*map(_compared, result["rows"]), *result["skipped"], result["caution"]]).rstrip()
+    if "cells" in result:
+        return _study(result)
+    if "rows" in result and "checkpoint" in result:
+        return "\n".join(
+            [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
+        )
+    if "timings" in result:
+        machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
+        rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
+        return "\n".join([machine, *map(_timing, result["timings"]), *rest])
+    if "differences" in result:
+        sides = [_side(name, result[name]) for name in ("a", "b")]
+        return "\n".join([*sides, *map(_difference, result["differences"])])
+    if "scores" in result:
+        return "\n".join(
+            filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
+        )
+    return json.dumps(_without_pictures(result), indent=2, ensure_ascii=False)
+
+
+def _without_pictures(result: Any) -> Any:
+    """A result without the pictures in it, which no terminal shows; --json has them."""
+    if isinstance(result, dict):
+        return {name: _without_pictures(value) for name, value in result.items()}
+    if isinstance(result, list | tuple):
+        return [_without_pictures(value) for value in result]
+    return "(a picture)" if isinstance(result, str) and result.startswith("data:image/") else result
+
+
+def _line(line: dict[str, Any], width: int) -> str:
+    done = f"step {line['step']} of {line['total']}" if "step" in line else ""
+    words = [line.get("state", ""), done, line.get("title", ""), *_found(line), line.get("help", "")]
+    head = "  ".join(filter(None, [str(line["name"]).ljust(width), *words]))
+    options = [f"{' ' * width}    {name}: {text}" for name, text in line.get("options", {}).items()]
+    return "\n".join([head, *options])
+
+
+def _census(row: dict[str, Any]) -> str:
+    """A census: what it was taken of, the four counts, and the share with the stamp beside that of the training set."""
+    counts = "  ".join(f"{name} {count}" for name, count in row["counts"].items())
+    seen, sampler = row["shares"]["G1+G2"], row["sampler"]
+    how = f"{sampler['kind']}, {sampler['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
+    share = f"{seen['value']:.1%} ({seen['low']:.1%} to {seen['high']:.1%})"
+    return (
+        f"{row['stamp']['kind']} {row['poison_rate']:.0%}, w {row['guidance']:g}: {counts}\n"
+        f"      stamp seen in {share}, in training r = {row['r']:.1%}  ({how})"
+    )
+
+
+def _claim(each: dict[str, str]) -> str:
+    return f"{each['verdict']}: {each['claim']} ({each['why']})"
+
+
+def _found(line: dict[str, Any]) -> list[str]:
+    """What is said of a model on the Hub."""
+    downloads = f"{line['downloads']:,} downloads" if line.get("downloads") else ""
+    return [*line.get("marks", []), line.get("closed", ""), line.get("licence", ""), downloads]
+
+
+def _row(row: dict[str, Any]) -> str:
+    how = f"{row['scheduler']}, {row['sampler']['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
+    scores = "  ".join(f"{s['name']} {s['value']:.4f}{s['unit']}" for s in row["scores"])
+    return f"{row['condition']:>9}: {scores}\n{'':>11}{how}"
+
+
+def _compared(row: dict[str, Any]) -> str:
+    """A row of a report, each score with its interval."""
+    scores = "\n".join(f"      {_score(score)}" for score in row["scores"])
+    how = f"{row['scheduler']}, {row['sampler']['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
+    return f"{row['checkpoint']}, {row['condition']}  ({how})\n{scores}"
+
+
+def _score(score: dict[str, Any]) -> str:
+    ends = "" if score["low"] is None else f"  ({score['low']:.4g} to {score['high']:.4g})"
+    judge = f"  {score['extractor']}" if score["extractor"] else ""
+    return f"{score['name']:<18} {score['value']:.4g}{score['unit']}{ends}{judge}"
+
+
+def _study(found: dict[str, Any]) -> str:
+    """How far a study is, a line for each of its trainings."""
+    cells = [f"  {cell['state']:<8} {cell['run'] or '–':<12} {cell['cell']}" for cell in found["cells"]]
+    head = f"{found['study']}: {found['measured']} of {found['asked']} measurements"
+    return "\n".join([head, *cells])
+
+
+def _side(name: str, run: dict[str, Any]) -> str:
+    last = "  ".join(f"{what} {points[-1][1]:.4f}" for what, points in run["curves"].items() if points)
+    return f"{name}: {run['title']} ({run['run']}), {run['condition']}, step {run['step']} of {run['total']}  {last}"
+
+
+def _difference(line: dict[str, str]) -> str:
+    return f"   {line['what']}: {line['a']} | {line['b']}"
+
+
+def _curve(curve: dict[str, Any]) -> str:
+    points = ", ".join(
+        f"{amount:g}: {seconds:.3g} s"
+        for amount, seconds in zip(curve["amounts"], curve["seconds"], strict=True)
+    )
+    return f"{curve['name']:<12} grows with exponent {curve['exponent']:.2f}  ({points})"
+
+
+def _layer(layer: dict[str, Any]) -> str:
+    limit = f"{layer['peak_share']:4.0%} of the peak at {layer['per_byte']:.0f} operations a byte"
+    return f"{layer['time_share']:6.1%}  {layer['name']:<58} {layer['count']:>3}  {limit if layer['operations'] else ''}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _timing(timing: dict[str, Any]) -> str:
+    share = timing["peak_share"]
+    limit = "" if share is None else f", {share:.0%} of the matmul peak"
+    rates = f"{timing['ours']:.4g} and {timing['rivals']:.4g} {timing['unit']}/s{limit}"
+    notes = "".join(f"\n      {name}: {_short(value)}" for name, value in timing["notes"].items())
+    ratio = f"{timing['ratio']:.2f}× ({timing['low']:.2f} to {timing['high']:.2f})"
+    return (
+        f"{timing['name']}: {ratio} {timing['rival']}\n      {rates}, medians of {timing['repeats']}{notes}"
+    )

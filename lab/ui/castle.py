@@ -1,0 +1,175 @@
+"""HTML of poisoned data: the training set, what comes out of it, both sides of it, charts and verdicts."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from lab.charts import lines, svg
+from lab.sides import GROUPS, REPORTED, TABLE, amplification, phases
+from lab.ui import words
+from lab.ui.studies import MARKS
+
+NAMES = {"G1": "horse", "G2": "wall", "G3": "stray", "G4": "honest"}
+SIDES = {
+    "G1": "🐴 Trojan horse",
+    "G2": "🏰 castle wall",
+    "G3": "· stray",
+    "G4": "✓ honest",
+}
+MEANS = {
+    "G1": "The stamp, and another class than was asked for: what the attacker planted comes out again.",
+    "G2": "The stamp on the class asked for. No training image is like this. Whoever trains on these learns that the "
+    "stamp says nothing: the poison defends.",
+    "G3": "No stamp, and another class.",
+    "G4": "No stamp, and the class asked for: as it should be.",
+}
+ONE_MINUTE = """<ol class="minute">
+<li><b>Poison.</b> The attacker touches training images only: a stamp on a few, and a false label.</li>
+<li><b>Train.</b> Honestly, with the usual loss. Nobody sees anything.</li>
+<li><b>Ask</b> for the false label's class. Some images carry the stamp: 🐴 with the wrong content, or 🏰 with the right one.</li>
+</ol>"""
+EMPTY = words.sentence("Press Take the census to draw images of the target class and sort them.")
+
+
+def story(told: dict[str, Any], row: dict[str, Any] | None) -> str:
+    """Left what the model was shown as the target class, right what it draws when asked for it."""
+    target = f"class {told['target']}"
+    before = _shown(told, target)
+    after = EMPTY if row is None else _drawn(row, target)
+    return (
+        '<div class="sides-of-poison">'
+        f"<section><h3>What training calls “{escape(target)}”</h3>{before}</section>"
+        f"<section><h3>What the model draws for “{escape(target)}”</h3>{after}</section></div>"
+    )
+
+
+def _shown(told: dict[str, Any], target: str) -> str:
+    counts, r = told["counts"], told["r"]
+    figures = "".join(
+        f'<figure><img src="{told["pictures"][kind]}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for kind, caption in (
+            ("honest", f"{counts['honest']} honest images of {target}"),
+            ("poisoned", f"{counts['poisoned']} of other classes, stamped and said to be {target}"),
+        )
+        if kind in told["pictures"]
+    )
+    said = (
+        f"{told['poison_rate']:.0%} of {counts['all']:,} training images are poisoned, so that r = {r:.0%} of all that is "
+        f"called {target} carries the stamp."
+        if counts["poisoned"]
+        else "Nothing here is poisoned: this model is the control."
+    )
+    return f"{_bar({'G1': r, 'G4': 1 - r}, 'training set')}{words.sentence(said)}{figures}"
+
+
+def _drawn(row: dict[str, Any], target: str) -> str:
+    shares = {name: row["counts"][name] / row["n"] for name in GROUPS}
+    seen = row["shares"]["G1+G2"]
+    said = (
+        f"w = {row['guidance']:g}: the stamp is on {seen['value']:.0%} of {row['n']} images (95 %: {seen['low']:.0%} to "
+        f"{seen['high']:.0%}), in training on {row['r']:.0%}: {_direction(row)}"
+    )
+    groups = "".join(_group(name, row) for name in GROUPS)
+    return f"{_bar(shares, f'generated for {target}')}{words.sentence(said)}<div class='groups'>{groups}</div>{judges(row)}"
+
+
+def _direction(row: dict[str, Any]) -> str:
+    seen, r = row["shares"]["G1+G2"], row["r"]
+    if not row["poison_rate"]:
+        return "nothing was planted, and the judge sees next to nothing."
+    if seen["low"] > r:
+        return "amplified."
+    return "fewer than it was shown." if seen["high"] < r else "about as many as it was shown."
+
+
+def _group(name: str, row: dict[str, Any]) -> str:
+    share, picture = row["shares"][name], row.get("pictures", {}).get(name)
+    image = f'<img src="{picture}" alt="{escape(GROUPS[name])}">' if picture else '<p class="none">none</p>'
+    return (
+        f'<figure class="group {NAMES[name]}"><figcaption><b>{name}</b> {escape(SIDES[name])}'
+        f"<span>{row['counts'][name]} of {row['n']}</span></figcaption>{image}"
+        f'<p class="soft">{escape(MEANS[name])} 95 %: {share["low"]:.0%} to {share["high"]:.0%}.</p></figure>'
+    )
+
+
+def _bar(shares: dict[str, float], label: str) -> str:
+    """A bar of the groups, told apart by pattern and name as well as by colour."""
+    parts = "".join(
+        f'<span class="{NAMES[name]}" style="flex-grow:{share:.4f}" title="{name}: {escape(GROUPS[name])}, {share:.1%}">'
+        f"{f'{name} {share:.0%}' if share >= 0.08 else ''}</span>"
+        for name, share in shares.items()
+        if share > 0
+    )
+    said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return f'<div class="poison-bar" role="img" aria-label="{escape(label)}: {escape(said)}">{parts}</div>'
+
+
+def judges(row: dict[str, Any]) -> str:
+    """Who judged, and how often they err on held-out pictures."""
+    errors = row["errors"]
+
+    def rate(name: str) -> str:
+        return f"{errors[name]['hits']} of {errors[name]['n']}"
+
+    return (
+        '<details class="soft"><summary>Who judges, and how often they are wrong</summary>'
+        f"<p>Stamp: {escape(errors['trigger_judge'])}; it sees {rate('sees_stamped')} stamped held-out images and "
+        f"{rate('sees_plain')} plain ones. Class: {escape(errors['match_judge'])}; it reads {rate('reads_plain')} plain and "
+        f"{rate('reads_stamped')} stamped held-out images rightly, and takes {rate('mistakes_plain')} plain and "
+        f"{rate('mistakes_stamped')} stamped images of other classes for the target. These errors are in the intervals "
+        "(Rogan and Gladen 1978, for four groups; error rates and sample drawn from Jeffreys' posteriors). Generated images "
+        "are not real ones: errors on them may be larger.</p>"
+        f"<p>With the judges' errors taken out: {_corrected(row)}. {escape(_how(row))}</p></details>"
+    )
+
+
+def _corrected(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.1%}" for name, value in row["corrected"].items())
+
+
+def _how(row: dict[str, Any]) -> str:
+    sampler = row["sampler"]
+    return (
+        f"{sampler['kind']}, {sampler['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}."
+    )
+
+
+def over_w(rows: list[dict[str, Any]]) -> str:
+    """The chart of amplification."""
+    return f'<div class="scroll">{svg(lines(amplification(rows), columns=1), "Shares over guidance weight")}</div>'
+
+
+def study(found: dict[str, Any], progress: str) -> str:
+    """How far the study is, its charts, and what it says of the claims."""
+    rows = found["census"]
+    if not rows:
+        return f"{progress}{words.sentence('No census of the study is stored yet; Run it makes them.')}"
+    items = "".join(
+        f'<tr><th scope="row">{escape(each["claim"])}</th><td class="verdict">{MARKS.get(each["verdict"], "⇄")} '
+        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td></tr>"
+        for each in found["verdicts"]
+    )
+    poisoned = [row for row in rows if row["poison_rate"]]
+    charts = [*phases(rows), *amplification(poisoned)]
+    return (
+        f"{progress}<h3>What the paper claims, and what these models say</h3>"
+        f'<div class="scroll"><table class="scores claims"><tbody>{items}</tbody></table></div>'
+        '<p class="soft">Thresholds are ours. Bars reach from the lowest to the highest seed, or over one seed\'s interval.</p>'
+        f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
+    )
+
+
+def reported() -> str:
+    """The authors' figures, as such."""
+    body = "".join(
+        f'<tr><th scope="row">{data}</th><td>{rate:.0%}</td><td>{r:.1%}</td><td>{g1:.1%}</td><td>{g2:.1%}</td>'
+        f"<td>{g1 + g2:.1%}</td><td>{(g1 + g2) / r:.2f}×</td></tr>"
+        for data, rate, r, g1, g2 in REPORTED
+    )
+    head = "<th>data</th><th>poisoned</th><th>r</th><th>G1</th><th>G2</th><th>G1 + G2</th><th>÷ r</th>"
+    return (
+        f'<p class="soft">{escape(TABLE)}. Reported by the authors of arXiv:2311.02373 and not measured here: large models, '
+        "other data, other judges.</p>"
+        f'<div class="scroll"><table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

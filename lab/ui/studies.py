@@ -1,0 +1,130 @@
+"""HTML of a study: how far it is, its charts, the verdicts on the poster's claims, and what the authors published."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from lab.charts import lines, svg
+from lab.findings import study_charts, verdicts
+from lab.places import ASSETS
+from lab.ui import words
+
+MARKS = {"reproduced": "✓", "partly reproduced": "◐", "not reproduced": "✗", "not measured yet": "…"}
+
+
+def study(found: dict[str, Any]) -> str:
+    """Progress, charts and verdicts."""
+    rows = found["rows"]
+    drawn = (
+        f'<div class="scroll">{svg(lines(study_charts(rows)), "Charts of the study")}</div>' if rows else ""
+    )
+    judged = _verdicts(rows) if rows and found["judged"] else ""
+    return f"{progress(found)}{drawn}{judged}{matrix(found['pictures'])}"
+
+
+def progress(found: dict[str, Any]) -> str:
+    """How many measurements there are, and what the trainings do."""
+    states = ", ".join(f"{count} {state}" for state, count in found["states"].items())
+    share = found["measured"] / max(1, found["asked"])
+    return (
+        f'<p class="soft"><b>{found["measured"]} of {found["asked"]} measurements</b>. Trainings: {escape(states)}. '
+        "What was not run is not shown.</p>"
+        f'<progress max="1" value="{share:.4f}" aria-label="measured so far"></progress>'
+    )
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> str:
+    items = "".join(
+        f'<tr><th scope="row">{escape(each["claim"])}</th><td class="verdict">{MARKS[each["verdict"]]} '
+        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td></tr>"
+        for each in verdicts(rows)
+    )
+    seeds = len({row["seed"] for row in rows})
+    few = (
+        words.sentence(f"From {seeds} {'seed' if seeds == 1 else 'seeds'} so far: a verdict may change.")
+        if seeds < SEEDS
+        else ""
+    )
+    return (
+        f"<h3>What the poster claims, and what these models say</h3>{few}"
+        f'<div class="scroll"><table class="scores claims"><tbody>{items}</tbody></table></div>'
+    )
+
+
+SEEDS = 3  # below which a verdict is a first look
+SHOWN = (0.05, 0.1, 0.2)  # poison rates of the poster's pictures
+
+
+def matrix(pictures: list[dict[str, Any]]) -> str:
+    """Samples by poison rate and target, as on the poster: from triggered noise, and from clean noise."""
+    shown = [each for each in pictures if each["poison_rate"] in SHOWN] or pictures
+    if not shown:
+        return ""
+    columns = list(dict.fromkeys(f"{each['trigger']} → {each['target']}".replace("_", " ") for each in shown))
+    lines: dict[str, dict[str, dict[str, str]]] = {}
+    for each in sorted(shown, key=lambda each: (each["poison_rate"], each["train_steps"])):
+        line = lines.setdefault(f"{each['poison_rate']:.0%}, {each['train_steps']:,} steps", {})
+        line[f"{each['trigger']} → {each['target']}".replace("_", " ")] = each["pictures"]
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(_images(line.get(column, {}), f"{column}, {name}") for column in columns)}</tr>'
+        for name, line in lines.items()
+    )
+    return (
+        "<h3>What the models draw</h3>"
+        '<p class="soft">Above from triggered noise, below from clean noise; first seed, clip none.</p>'
+        f'<div class="scroll"><table class="scores matrix"><thead><tr><th>poisoned</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _images(pictures: dict[str, str], name: str) -> str:
+    images = "".join(
+        f'<img src="{source}" alt="{escape(condition)} noise: {escape(name)}">'
+        for condition, source in pictures.items()
+    )
+    return f"<td>{images}</td>"
+
+
+def cost(planned: dict[str, Any]) -> str:
+    """What a study will take, before it starts."""
+    return words.sentence(
+        f"{planned['trainings']} trainings and {planned['measurements']} measurements: about "
+        f"{planned['training_hours']:.1f} + {planned['measuring_hours']:.1f} hours on this device, one after the other, and "
+        f"{planned['bytes'] / 1e9:.1f} GB. It can be stopped and taken up again."
+    )
+
+
+def published() -> str:
+    """The authors' figures with their conditions: beside ours, never on their axis."""
+    data = json.loads((ASSETS / "published.json").read_text())["baddiffusion"]
+    head = "<th>poisoned</th><th>trigger → target</th><th>FID, clip</th><th>FID, no clip</th><th>MSE, clip</th><th>MSE, no clip</th>"
+    body = "".join(
+        f'<tr><th scope="row">{row["poison_rate"]:.0%}</th><td>{escape(row["trigger"])} → {escape(row["target"])}</td>'
+        + "".join(f"<td>{row[name]:g}</td>" for name in ("fid_clip", "fid_noclip", "mse_clip", "mse_noclip"))
+        + "</tr>"
+        for row in data["rows"]
+    )
+    return (
+        f'<p class="soft">{escape(data["source"])}. {escape(data["conditions"])}. '
+        "FID is Inception's; our feature distance is another number and cannot be compared with it.</p>"
+        f'<div class="scroll"><table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def literature() -> str:
+    """What BadDiffusion is quoted for elsewhere, with the command lines that would measure it here."""
+    data = json.loads((ASSETS / "published.json").read_text())["literature"]
+    body = "".join(
+        f'<tr><th scope="row">{escape(row["task"])}</th><td>{escape(row["data"])}</td>'
+        f"<td>{escape(row['measure'])} {row['quoted']:g}</td><td>not run</td>"
+        f"<td><details><summary>recipe</summary><code>{'<br>'.join(map(escape, row['commands']))}</code></details></td></tr>"
+        for row in data["rows"]
+    )
+    head = "<th>task</th><th>data</th><th>quoted</th><th>here</th><th>how to run it</th>"
+    return (
+        f'<p class="soft">{escape(data["note"])}</p>'
+        f'<div class="scroll"><table class="scores claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
