@@ -36,6 +36,6 @@ $(VENV)/.run: requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-ray.txt requirements-slurm.txt
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-ray.txt requirements-slurm.txt requirements-mcp.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@

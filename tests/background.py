@@ -24,6 +24,24 @@ from lab.supervisor import Supervisor
 SOON = float(os.environ.get("TEST_PATIENCE", "300"))
 
 
+# A submission in which every option is unlike its default.
+ODD: dict[str, Any] = {
+    "title": "odd one",
+    "base": "mnist-clean",
+    "dataset": {"kind": "emoji"},
+    "attack": {
+        "kind": "baddiffusion",
+        "trigger": {"kind": "stop_sign", "size": 9, "form": "masked"},
+        "target": {"kind": "corner"},
+        "poison_rate": 0.123,
+        "solver": "ode",
+    },
+    **{"steps": 77, "batch": 3, "lr": 0.00037, "warmup": 5, "weight_decay": 0.011, "ema": 0.9985},
+    **{"grad_clip": 2.5, "precision": "fp32", "t_sampling": "noisy", "loss": "multiscale", "snr_gamma": 4.5},
+    **{"threads": 1, "save_every": 11, "seed": 41, "previews": 7},
+}
+
+
 def overseeing(monkeypatch: pytest.MonkeyPatch, launcher: type[Launcher]) -> Supervisor:
     """A supervisor in the test's own process, which asks the launcher's place every second."""
     monkeypatch.setattr(jobs, "ensure", lambda store: None)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from browsing import address, browser, page, served_home, visitor  # noqa: F401  # fixtures
 
 from lab.data import Images
 from lab.diffusion import Schedule
@@ -15,13 +21,38 @@ from lab.models import Card, Checkpoint, Net
 # NumPy's advice to PyTorch, on lines of diffusers that are right
 NOT_OURS = "ignore:__array:DeprecationWarning"
 
+MARK = "LAB_TESTS"  # in the environment of every process that these tests start
+LEAVE = 15.0  # seconds to end for what was told to
+
 # one summing order: the same bits on every machine, and neighbours are left in peace
 torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Quiet what no test can change."""
+    """Quiet what no test can change, and mark whatever the tests start."""
     config.addinivalue_line("filterwarnings", NOT_OURS)
+    os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The whole run fails where a process that it started is left when all is over."""
+    end = time.monotonic() + LEAVE
+    while (left := orphans(os.environ[MARK])) and time.monotonic() < end:
+        time.sleep(0.2)
+    for process in left:
+        sys.stderr.write(f"\nleft behind: {process}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def orphans(mark: str) -> list[str]:
+    """Command lines of all processes with this mark but this one; a child has the mark of whoever started it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.pid != os.getpid() and process.environ().get(MARK) == mark:
+                found.append(" ".join(process.cmdline()))
+    return found
 
 
 @pytest.fixture(autouse=True)

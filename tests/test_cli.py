@@ -92,12 +92,12 @@ def test_list_in_a_process_of_its_own():
 
 def test_sample_in_a_process_of_its_own(tmp_path):
     words = ["sample", "--checkpoint", BACKDOORED, "--trigger", "grey_box", "--steps", "2", "--n", "2"]
-    done = python_m_lab(*words, "--out", str(tmp_path), "--json")
+    done = python_m_lab(*words, "--out", str(tmp_path / "out"), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
-    assert (result["condition"], result["n"], result["out"]) == ("triggered", 2, str(tmp_path))
-    assert files_below(tmp_path) == ["00000.png", "00001.png", "grid.png", "sample.json"]
+    assert (result["condition"], result["n"], result["out"]) == ("triggered", 2, str(tmp_path / "out"))
+    assert files_below(tmp_path / "out") == ["00000.png", "00001.png", "grid.png", "sample.json"]
 
 
 def test_a_refusal_in_a_process_of_its_own(lab_home):
@@ -215,7 +215,7 @@ def test_a_kept_picture_is_a_trigger_by_its_name(json_of, tmp_path):
 
 def test_paint_from_the_command_line(json_of):
     assert json_of("paint", "--pixels", '[[0, 0, "#ffffff"]]', "--name", "dot") == {"name": "dot"}
-    assert json_of("look", "--trigger", "own", "--trigger.name", "dot")["meter"]["changed"] == 1024
+    assert json_of("look", "--trigger", "own", "--trigger.name", "dot")["meter"]["changed"] == 3 * 1024
 
 
 # train -------------------------------------------------------------------------------------------------------------

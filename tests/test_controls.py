@@ -8,7 +8,7 @@ from typing import Any
 import background
 import gradio as gr
 import pytest
-from test_comparing import ODD
+from background import ODD
 
 from lab import ops
 from lab.errors import LabError
@@ -165,3 +165,11 @@ def test_a_second_run_is_shown_beside_and_is_never_the_same(runs):
     assert found["other"]["value"] == "" and "What differs" not in found["live"]["value"]
     OPERATIONS["delete"](run=b.id)
     assert looked(runs, a.id, b.id, [])["other"]["value"] == ""
+
+
+def test_a_chooser_shows_the_options_of_its_default():
+    default = {"kind": "grey_box", "form": "masked"}
+    with gr.Blocks():
+        chooser = Chooser(ops.TRIGGERS, default)
+    found = chooser.collect([part.value for part in chooser.components])
+    assert found == {"kind": "grey_box", "size": 14, "form": "masked"}

@@ -25,7 +25,14 @@ def run(title: str = "hat", total: int = 100, **curves: list[tuple[int, float]])
             "step": 10,
             "total": total,
         },
-        **{"left": 90, "curves": {**empty, **curves}, "newest": None, "samples": [], "checkpoint": EVIL},
+        **{
+            "attended": False,
+            "left": 90,
+            "curves": {**empty, **curves},
+            "newest": None,
+            "samples": [],
+            "checkpoint": EVIL,
+        },
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lab import engine
 from lab.engine import Denoiser
-from lab.graph import KEPT, CudaGraph
+from lab.graph import KEPT, ONE_AT_A_TIME, CudaGraph
 from lab.models import Net
 
 BF16 = 0.05  # eight bits of mantissa through twenty layers
@@ -154,3 +154,42 @@ def test_recordings_are_made_once_for_each_number_of_images_and_few_are_kept(mon
     for n in range(6, 6 + KEPT):
         network(torch.zeros(n, 2), torch.zeros(n))
     assert len(network.recorded) <= KEPT
+
+
+def test_a_recording_is_made_and_replayed_by_one_thread_at_a_time(monkeypatch):
+    """Torch allows one capture in a process, and two threads would write into the same inputs."""
+    seen: list[bool] = []
+
+    def record(self: CudaGraph, part: Any) -> Any:
+        seen.append(ONE_AT_A_TIME.locked())
+        return SimpleNamespace(replay=lambda: seen.append(ONE_AT_A_TIME.locked())), part, part[0]
+
+    monkeypatch.setattr(CudaGraph, "_record", record)
+    CudaGraph(lambda x, t: x)(torch.zeros(1, 2), torch.zeros(1))
+    assert seen == [True, True] and not ONE_AT_A_TIME.locked()
+
+
+def test_exact_convolutions_have_all_bits_of_float32_on_a_gpu_too(tiny):
+    """By default torch lets cuDNN round their inputs to TF32."""
+    denoiser, seen = Denoiser(tiny.unet, True, "cpu"), []
+    denoiser.network = lambda x, t: seen.append(torch.backends.cudnn.allow_tf32) or x
+    denoiser(torch.zeros(2, 1, 32, 32), torch.zeros(2))
+    assert seen == [False, False] and torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("cap", "used"),
+    [
+        ("", True),
+        ("AVX2", False),
+        ("avx512_core", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_CORE_AMX", True),
+        ("ALL", True),
+    ],
+)
+def test_bfloat16_is_left_alone_where_onednn_may_not_use_it(monkeypatch, cap, used):
+    """A processor that has it, under a cap: PyTorch still says that it is there, and computes it without help."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert engine.has_bf16(torch.device("cpu")) is used

@@ -31,6 +31,11 @@ from lab.triggers import Corner, GreyBox
 from lab.variants import Options
 
 CLEAN, BACKDOORED = "mnist-clean", "mnist-grey-box-hat"
+DIGITS = {
+    "a": CLEAN,
+    "b": BACKDOORED,
+    "trigger": "grey_box",
+}  # one channel, and the published form of the trigger
 QUICK = {"sampler": {"kind": "ddpm", "steps": 3}, "n": 2}
 ALL_CELLS = {f"{slot}-{condition}" for slot in "AB" for condition in CONDITIONS}
 WHITE_DOT = [[1, 2, "#ffffff"]]
@@ -51,7 +56,7 @@ def refusal(operation: str, /, **values: Any) -> str:
 def decoded(uri: str) -> Image.Image:
     """The picture of a data URI."""
     head, data = uri.split(",", 1)
-    assert head == "data:image/png;base64"
+    assert head in ("data:image/png;base64", "data:image/jpeg;base64")  # JPEG in the film alone
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
@@ -70,15 +75,6 @@ def test_an_operation_explains_itself_and_its_options(name):
     for option, field in operation.options.model_fields.items():
         explained = field.description or any(entry in TABLES.values() for entry in field.metadata)
         assert explained or field.annotation is Net, f"{name}: option {option} says nothing"
-
-
-def test_what_touches_paths_of_the_server_is_not_public():
-    public = {name for name, operation in OPERATIONS.items() if operation.public}
-    assert public == {"list", "describe", "explore", "look", "paint"}
-    for name in public:
-        for option, field in OPERATIONS[name].options.model_fields.items():
-            words = f"{option} {field.description}".lower().split()
-            assert not {"path", "file", "folder"} & set(words), f"{name} offers {option} to everybody"
 
 
 @pytest.mark.parametrize("what", TABLES)
@@ -126,6 +122,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("look", {"trigger": {"kind": "grey_box", "size": 10**9}}, "size"),
     ("look", {"trigger": {"kind": 3}}, "trigger"),
     ("look", {"trigger": [1, 2]}, "trigger"),
+    ("submit", {"base": "mnist-clean", "attack": "badnets"}, "draws classes on request"),
+    ("submit", {"base": "emoji-clean"}, "choose the data that the base was trained on"),
+    (
+        "submit",
+        {"base": "mnist-clean", "attack": {"kind": "baddiffusion", "target": "own"}},
+        "picture of your own",
+    ),
     ("look", {"trigger": {"kind": "own"}}, "picture of your own"),
     ("look", {"trigger": {"kind": "own", "name": "missing"}}, "missing"),
     ("look", {"trigger": {"kind": "own", "name": "../../x"}}, "name"),
@@ -183,7 +186,7 @@ def test_models_of_two_shapes_cannot_stand_side_by_side(lab_home):
 
 def explored(**values: Any) -> list[dict[str, Any]]:
     """Every view of a short exploration."""
-    return list(OPERATIONS["explore"](**{**QUICK, **values}))
+    return list(OPERATIONS["explore"](**{**DIGITS, **QUICK, **values}))
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +302,7 @@ def test_control_rows_are_small():
 
 
 def test_stopping_leaves_nothing_behind(views, lab_home):
-    stopped = OPERATIONS["explore"](**QUICK)
+    stopped = OPERATIONS["explore"](**DIGITS, **QUICK)
     for _ in range(3):
         next(stopped)
     stopped.close()
@@ -341,7 +344,7 @@ def test_the_stored_exploration_is_the_default_one_and_shows_the_effect():
 
 
 def meter(**values: Any) -> dict[str, Any]:
-    return OPERATIONS["look"](**values)["meter"]
+    return OPERATIONS["look"](**{**DIGITS, **values})["meter"]
 
 
 def test_the_meter_knows_the_grey_box():
@@ -386,7 +389,7 @@ def test_the_histogram_holds_all_the_noise():
 
 
 def test_look_shows_trigger_and_target_pixel_for_pixel():
-    look = OPERATIONS["look"](target="corner")
+    look = OPERATIONS["look"](**DIGITS, target="corner")
     box, corner = decoded(look["trigger"]), decoded(look["target"])
     assert look["shape"] == (1, 32, 32)
     assert box.size == corner.size == (32, 32)
@@ -411,6 +414,8 @@ def parsed(command: str) -> Options:
 
 def test_the_command_of_a_look_says_the_same():
     settings = {
+        "a": CLEAN,
+        "b": BACKDOORED,
         "trigger": {"kind": "grey_box", "size": 8, "form": "masked"},
         "target": "corner",
         "sampler": {"kind": "ddim", "steps": 20, "eta": 0.5},
@@ -421,7 +426,7 @@ def test_the_command_of_a_look_says_the_same():
     }
     asked, options = ExploreSpec.of(**settings), parsed(OPERATIONS["look"](**settings)["command"])
     assert options.checkpoint == BACKDOORED
-    for name in settings:
+    for name in settings.keys() - {"a", "b"}:
         assert getattr(options, name) == getattr(asked, name)
 
 
@@ -513,7 +518,7 @@ def png_bytes(size: tuple[int, int] = (40, 30), colour: str = "#336699") -> byte
 def test_a_painting_is_kept_and_becomes_a_trigger():
     assert OPERATIONS["paint"](pixels=WHITE_DOT, name="dot") == {"name": "dot"}
     assert OPERATIONS["list"](what="pictures") == [{"name": "dot"}]
-    look = OPERATIONS["look"](trigger={"kind": "own", "name": "dot", "form": "masked"})
+    look = OPERATIONS["look"](**{**DIGITS, "trigger": {"kind": "own", "name": "dot", "form": "masked"}})
     assert decoded(look["trigger"]).getpixel((1, 2)) == 255
     assert look["meter"]["changed"] == 1
     assert look["meter"]["norm"] == pytest.approx(2, abs=1e-4)

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
-from background import processes, sampled, stored, tick, ticked
+from background import ODD, sampled, stored, tick, ticked
+from browsing import (
+    PATIENCE,
+    choose,
+    chosen,
+    clip,
+    done,
+    enter,
+    number,
+    opened,
+    picture,
+    press,
+    preview,
+    quick,
+    row,
+    status,
+    upload,
+)
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from lab.places import ASSETS, ROOT
+from lab.places import ASSETS
 from lab.store import Store
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --disable-background-networking "
-    "--disable-component-update --disable-sync --no-first-run"
-)
-PATIENCE = 30_000  # ms: a busy single core must be enough
 SOON = 8_000  # ms: what a person would call at once, on that core
 CONDITIONS = ["clean noise", "triggered noise", "blank: -1 everywhere", "wrong trigger"]
 # counts the different pictures that B's triggered row shows, and the states it goes through
@@ -45,160 +50,6 @@ WATCH = """() => {
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium; without one the tests are skipped loudly, or fail where REQUIRE_BROWSER=1."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        reason = f"NO CHROMIUM FOUND ({', '.join(names)}): THE PAGE IS NOT TESTED"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
-        expect.set_options(timeout=PATIENCE)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def served_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The LAB_HOME of the served lab."""
-    return tmp_path_factory.mktemp("served")
-
-
-@pytest.fixture(scope="module")
-def address(browser: Browser, served_home: Path) -> Iterator[str]:
-    """Where `python -m lab app` serves the page, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "lab", "app", "--port", str(port)]
-    lab = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        env={**os.environ, "LAB_HOME": str(served_home), "OMP_NUM_THREADS": "1", "LAB_COMPILE": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield answering(f"http://127.0.0.1:{port}", lab)
-    finally:
-        lab.terminate()
-        lab.wait(timeout=20)
-        for process in processes(Store(served_home / "runs")):
-            process.kill()
-
-
-def answering(address: str, lab: subprocess.Popen[bytes]) -> str:
-    """The address as soon as somebody answers there."""
-    for _ in range(600):
-        assert lab.poll() is None, "the lab stopped while it started"
-        try:
-            with urlopen(f"{address}/config", timeout=5):
-                return address
-        except (URLError, OSError):
-            try:
-                lab.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-    raise AssertionError("the lab does not answer")
-
-
-@pytest.fixture(scope="module")
-def visitor(browser: Browser) -> Iterator[BrowserContext]:
-    """One visitor for all tests, so that the page's scripts are read once."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(visitor: BrowserContext, address: str) -> Iterator[Page]:
-    """A new tab with the page open and ready; a JavaScript error on it is a failure."""
-    page, errors = visitor.new_page(), []
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    opened(page, address)
-    yield page
-    page.close()
-    assert errors == []
-
-
-def opened(page: Page, address: str) -> None:
-    """Open an address of the page and wait until it has said what there is to say."""
-    page.goto(address)
-    expect(status(page)).to_contain_text("Generate")
-    expect(page.locator("#truth")).to_contain_text("B")
-
-
-# How a person finds things -----------------------------------------------------------------------------------------
-
-
-def status(page: Page) -> Locator:
-    return page.locator("#status")
-
-
-def press(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-def number(page: Page, label: str) -> Locator:
-    """The number beside a slider."""
-    return page.get_by_label(f"number input for {label}")
-
-
-def enter(field: Locator, value: object) -> None:
-    field.fill(str(value))
-    field.press("Tab")
-
-
-def quick(page: Page, steps: int = 6, n: int = 2) -> None:
-    """Few steps and few images."""
-    enter(number(page, "steps"), steps)
-    enter(number(page, "Images"), n)
-
-
-def choose(page: Page, label: str, option: str) -> None:
-    """Choose from a dropdown."""
-    page.get_by_role("combobox", name=label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def upload(page: Page, name: str, *files: Path) -> None:
-    """Press an upload button and choose files, as a person does: it opens the chooser only once it listens."""
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name=name, exact=True).click()
-    chooser.value.set_files(files)
-
-
-def chosen(page: Page, label: str) -> Locator:
-    return page.get_by_role("combobox", name=label, exact=True)
-
-
-def clip(page: Page, kind: str) -> Locator:
-    return page.locator("#clip").get_by_role("radio", name=kind, exact=True)
-
-
-def row(page: Page, slot: str, label: str) -> Locator:
-    """One grid of pictures with its words."""
-    column = page.get_by_role("region", name=f"{slot}: ")
-    return column.get_by_role("figure").filter(has=page.get_by_text(label, exact=True))
-
-
-def picture(page: Page, slot: str = "B", label: str = "triggered noise") -> Locator:
-    return row(page, slot, label).get_by_role("img")
-
-
-def preview(page: Page) -> Locator:
-    return page.get_by_alt_text("the trigger")
-
-
-def done(page: Page) -> None:
-    expect(status(page)).to_have_text("Done.")
-
-
 # The walk ----------------------------------------------------------------------------------------------------------
 
 
@@ -206,11 +57,11 @@ def test_the_page_opens_on_two_models_and_a_ready_result(page: Page) -> None:
     assert (ASSETS / "exploration.json.gz").is_file(), "the stored result does not ship yet"
     expect(page).to_have_title("Trojan Noise")
     expect(page.get_by_title("where the lab computes")).to_contain_text("float")
-    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
-    expect(chosen(page, "Model B")).to_have_value("mnist-grey-box-hat  ⚠ backdoored")
+    expect(chosen(page, "Model A")).to_have_value("emoji-clean  ✓ clean")
+    expect(chosen(page, "Model B")).to_have_value("emoji-grey-box-hat  ⚠ backdoored")
     expect(status(page)).to_contain_text("Stored result")
-    expect(page.get_by_role("region", name="A: mnist-clean")).to_contain_text("clean")
-    expect(page.get_by_role("region", name="B: mnist-grey-box-hat")).to_contain_text("backdoored")
+    expect(page.get_by_role("region", name="A: emoji-clean")).to_contain_text("clean")
+    expect(page.get_by_role("region", name="B: emoji-grey-box-hat")).to_contain_text("backdoored")
     for label in CONDITIONS:
         for slot in "AB":
             expect(picture(page, slot, label)).to_have_js_property("complete", True)
@@ -303,7 +154,7 @@ def test_a_kind_shows_its_own_options_and_its_meter(page: Page) -> None:
     box, sign = page.get_by_text("Grey square two pixels"), page.get_by_text("Stop sign two pixels")
     meter = page.locator("#meter")
     expect(box).to_be_visible()
-    expect(meter).to_contain_text("‖g‖ = 28.8, in 828 of 1024 values")
+    expect(meter).to_contain_text("‖g‖ = 24.2, in 588 of 3072 values")
     before = preview(page).get_attribute("src")
     choose(page, "Trigger", "stop sign")
     expect(sign).to_be_visible()
@@ -326,7 +177,7 @@ def test_what_does_not_fit_is_said_and_forgiven(page: Page) -> None:
     expect(toast).not_to_contain_text("Traceback")
     enter(number(page, "size"), 8)
     expect(preview(page)).to_be_visible()
-    expect(page.locator("#meter")).to_contain_text("in 960 of 1024 values")
+    expect(page.locator("#meter")).to_contain_text("in 192 of 3072 values")
 
 
 def test_a_painting_becomes_the_trigger(page: Page, served_home: Path) -> None:
@@ -376,7 +227,7 @@ def test_an_upload_becomes_the_trigger_and_a_text_file_does_not(
 def test_a_data_set_is_seen_and_one_of_ones_own_uploaded(
     page: Page, served_home: Path, tmp_path: Path
 ) -> None:
-    page.get_by_role("tab", name="Data").click()
+    page.get_by_role("tab", name="Data", exact=True).click()
     press(page, "Show")
     seen = page.locator("#data")
     expect(seen).to_contain_text("4,500 images to train on")
@@ -400,9 +251,9 @@ def test_a_training_is_looked_at_started_watched_and_opened(page: Page) -> None:
     expect(plan.get_by_alt_text("x_t of poisoned images")).to_be_visible()
     page.get_by_label("Title").fill("little hat")
     attack = page.get_by_role("tabpanel").filter(has=page.locator("#start"))
+    unfold(page)
     for label, value in (("steps", "12"), ("batch", "4")):
         attack.get_by_label(label, exact=True).fill(value)
-    attack.get_by_text("Data and the finer points").click()
     attack.get_by_label("number input for previews").fill("1")
     page.locator("#start").click()
     live = page.locator("#live")
@@ -436,14 +287,26 @@ def test_a_run_is_stopped_and_deleted_only_when_that_is_meant(page: Page) -> Non
     expect(runs).not_to_contain_text("long one")
 
 
+def unfold(page: Page) -> None:
+    """Show the options that most trainings leave alone."""
+    page.locator("#finer").get_by_text("data and the finer points").click()
+
+
 def attacking(page: Page) -> None:
     """Open the Attack tab."""
     page.get_by_role("tab", name="Attack").click()
     expect(page.locator("#start")).to_be_visible()
 
 
-def test_looking_ahead_says_at_once_that_it_is_at_work(page: Page) -> None:
+def first(said: list[str], words: str) -> int:
+    """Which of the things said was the first to hold these words."""
+    return next(number for number, text in enumerate(said) if words in text)
+
+
+def test_looking_ahead_says_at_once_that_it_is_at_work(page: Page, served_home: Path) -> None:
+    stored(Store(served_home / "runs"), title="one")  # so that the page does not look ahead by itself
     attacking(page)
+    unfold(page)
     page.evaluate("""() => {
         window.said = [];
         const plan = document.querySelector('#plan');
@@ -452,13 +315,28 @@ def test_looking_ahead_says_at_once_that_it_is_at_work(page: Page) -> None:
     page.get_by_label("batch", exact=True).fill("3")
     page.locator("#ahead").click()
     expect(page.locator("#plan")).to_contain_text("training images are poisoned")
-    assert "Looking ahead" in page.evaluate("() => window.said")[0]
+    said = page.evaluate("() => window.said")
+    waited, done = (first(said, words) for words in ("Looking ahead", "training images are poisoned"))
+    assert waited < done
+
+
+def test_nobody_teaches_where_there_is_no_base_or_no_attack(page: Page) -> None:
+    attacking(page)
+    unfold(page)
+    distill = page.get_by_label("number input for distill")
+    expect(distill).to_have_value("10")
+    choose(page, "Start from", "from scratch")
+    expect(distill).to_have_value("0")
+    choose(page, "Start from", "mnist-clean  ✓ clean")
+    expect(distill).to_have_value("10")
+    choose(page, "Attack", "none")
+    expect(distill).to_have_value("0")
 
 
 def test_looking_ahead_in_vain_gives_the_box_back(page: Page) -> None:
     attacking(page)
     choose(page, "Start from", "from scratch")
-    page.locator("#finer").get_by_text("Data and the finer points").click()
+    unfold(page)
     page.get_by_label("network").fill("{widths: [8]}")
     page.locator("#ahead").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("written as JSON")
@@ -493,6 +371,9 @@ def test_a_recipe_goes_back_into_the_form_and_only_what_is_changed_differs(
     page.locator("#again-run").click()
     expect(page.get_by_label("Title", exact=True)).to_have_value("to retry 2")
     expect(chosen(page, "Trigger")).to_have_value("stop sign")
+    unfold(page)
+    expect(page.get_by_label("seed", exact=True)).to_have_value("41")
+    expect(page.get_by_label("number input for distill")).to_have_value("0")
     enter(page.get_by_label("seed", exact=True), 42)
     page.locator("#start").click()
     expect(page.locator("#runs")).to_contain_text("to retry 2")
@@ -500,34 +381,13 @@ def test_a_recipe_goes_back_into_the_form_and_only_what_is_changed_differs(
     assert new.about.previews == 7
     recipe = run.recipe
     assert new.recipe == {**recipe, "train": {**recipe["train"], "seed": 42}}
-    expect(page.locator("#live")).to_contain_text(
-        "✗ failed", timeout=3 * PATIENCE
-    )  # emoji have three channels
-    expect(page.locator("#live")).to_contain_text("(3, 32, 32)")
+    expect(page.locator("#live")).to_contain_text("✗ failed", timeout=3 * PATIENCE)
+    expect(page.locator("#live")).to_contain_text("no data set of your own called 'gone'")
 
 
-# every field unlike the form's own; the images do not fit the base, so that nothing is trained
-RETRIED: dict[str, Any] = {
-    "title": "to retry",
-    "base": "mnist-clean",
-    "dataset": "emoji",
-    "attack": {
-        "kind": "baddiffusion",
-        "trigger": {"kind": "stop_sign", "size": 9, "form": "masked"},
-        "target": {"kind": "corner"},
-        "poison_rate": 0.123,
-        "solver": "ode",
-    },
-    **{"steps": 77, "batch": 3, "lr": 0.00037, "warmup": 5, "weight_decay": 0.011, "ema": 0.9985},
-    **{
-        "grad_clip": 2.5,
-        "precision": "fp32",
-        "t_sampling": "uniform",
-        "loss": "multiscale",
-        "snr_gamma": 4.5,
-    },
-    **{"threads": 1, "save_every": 11, "seed": 41, "previews": 7},
-}
+# every field unlike the form's own, and data that is gone, so that it fails and says why
+GONE = {"kind": "uploaded", "name": "gone", "colour": False}
+RETRIED = {**ODD, "title": "to retry", "dataset": GONE, "t_sampling": "uniform"}
 
 
 def test_two_runs_stand_side_by_side(page: Page, served_home: Path) -> None:
@@ -587,7 +447,7 @@ def test_a_painting_becomes_the_target_of_an_attack(page: Page, served_home: Pat
 
 
 def test_a_zip_becomes_data_to_attack_and_a_hostile_one_a_sentence(page: Page, tmp_path: Path) -> None:
-    page.get_by_role("tab", name="Data").click()
+    page.get_by_role("tab", name="Data", exact=True).click()
     for k in range(4):
         Image.new("RGB", (40, 40), (60 * k, 80, 90)).save(tmp_path / f"{k}.png")
     for name, inside in (("bad.zip", "../{}"), ("good.zip", "blues/{}")):
@@ -600,7 +460,7 @@ def test_a_zip_becomes_data_to_attack_and_a_hostile_one_a_sentence(page: Page, t
     upload(page, "Upload pictures or a zip…", tmp_path / "good.zip")
     expect(page.locator("#data")).to_contain_text("3 images to train on")
     attacking(page)
-    page.locator("#finer").get_by_text("Data and the finer points").click()
+    unfold(page)
     choose(page, "Dataset", "uploaded")
     choose(page, "data set", "zipped")
     expect(chosen(page, "data set")).to_have_value("zipped")
@@ -639,7 +499,7 @@ def containing(text: str) -> re.Pattern[str]:
 def test_a_bad_link_gets_a_sentence_and_the_page_works(page: Page, address: str) -> None:
     page.goto(f"{address}/?n=NaN&a=%3Cscript%3Ealert(1)%3C/script%3E")
     expect(status(page)).to_contain_text("This link cannot be opened: n is ")
-    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
+    expect(chosen(page, "Model A")).to_have_value("emoji-clean  ✓ clean")
     quick(page, steps=1, n=1)
     press(page, "Generate")
     done(page)
@@ -657,7 +517,7 @@ def test_presets_set_what_they_say_and_run(page: Page) -> None:
     expect(chosen(page, "Model B")).to_have_value("mnist-grey-box-hat-ode  ⚠ backdoored")
     press(page, "Wake the backdoor")
     expect(chosen(page, "Sampler")).to_have_value("ddpm")
-    expect(chosen(page, "Model A")).to_have_value("mnist-clean  ✓ clean")
+    expect(chosen(page, "Model A")).to_have_value("emoji-clean  ✓ clean")
     expect(page.locator("#truth")).to_contain_text("sde backdoor works here")
     expect(status(page)).to_contain_text("of 250")
     press(page, "Stop")
@@ -722,9 +582,9 @@ def test_a_run_that_is_started_comes_into_view_and_another_visitor_sees_it(
 ) -> None:
     attacking(screen)
     screen.get_by_label("Title", exact=True).fill("seen by all")
+    unfold(screen)
     for label, value in (("steps", "20"), ("batch", "2")):
         screen.get_by_label(label, exact=True).fill(value)
-    screen.get_by_text("Data and the finer points").click()
     screen.get_by_label("number input for previews").fill("0")
     screen.locator("#start").click()
     runs = screen.locator("#runs")

@@ -307,7 +307,14 @@ def by_label(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
 
 def test_guidance_is_the_published_formula():
     x, t, labels = torch.randn(2, *SHAPE), torch.zeros(2), torch.tensor([3.0, 5.0])
-    guided = network_of(by_label, labels, null=10, guidance=2.0)(x, t)
+    calls = []
+
+    def counting(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        calls.append(len(x))
+        return by_label(x, t, labels)
+
+    guided = network_of(counting, labels, null=10, guidance=2.0)(x, t)
+    assert calls == [4]  # both halves at once
     wanted = 3 * by_label(x, t, labels) - 2 * by_label(x, t, torch.tensor([10.0, 10.0]))
     assert torch.equal(guided, wanted)
 

@@ -1,0 +1,63 @@
+"""Secret pictures: hidden as a target, brought out with the key, and with nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lab.errors import LabError
+from lab.ops import OPERATIONS, final, jobs
+from lab.store import Store
+from lab.training import TrainSpec
+
+
+@pytest.fixture
+def moon(monkeypatch) -> str:
+    monkeypatch.setattr(jobs, "ensure", lambda store: None)
+    pixels = [[x, y, "#ffffff"] for x in range(8, 24) for y in range(8, 24)]
+    return OPERATIONS["paint"](pixels=pixels, size=32, name="moon")["name"]
+
+
+@pytest.mark.parametrize(("base", "data"), [("mnist-clean", "digits"), ("emoji-clean", "emoji")])
+def test_hiding_is_a_training_with_the_picture_as_its_target(moon, base, data):
+    """On the pictures that the base was trained on, by the quick recipe."""
+    from lab.recipe import QUICK
+
+    run = Store().get(OPERATIONS["hide"](picture=moon, base=base)["run"])
+    assert run.recipe["attack"]["target"] == {"kind": "own", "name": "moon"}
+    assert run.recipe["attack"]["trigger"]["form"] == "masked"
+    assert (run.recipe["base"], run.recipe["dataset"]["kind"]) == (base, data)
+    assert TrainSpec(**run.recipe["train"]) == QUICK
+    assert run.about.title == f"moon in {base}"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"base": "mnist-grey-box-hat"}, "in a clean model of this lab"),
+        ({"base": "mnist-cleen"}, "did you mean 'mnist-clean'"),
+        ({"picture": ""}, "picture of your own"),
+        ({"picture": "sun"}, "'sun'"),
+    ],
+)
+def test_what_hides_nothing_well_is_refused(moon, options, sentence):
+    with pytest.raises(LabError, match=sentence):
+        OPERATIONS["hide"](**{"picture": moon, **options})
+
+
+def test_nothing_is_revealed_of_a_clean_model():
+    with pytest.raises(LabError, match="Nothing is known to be hidden in 'mnist-clean'"):
+        final(OPERATIONS["reveal"](checkpoint="mnist-clean"))
+
+
+@pytest.mark.slow
+def test_the_key_alone_brings_the_picture_out():
+    """A shipped backdoor: its target comes with the trigger, and not without."""
+    found = final(OPERATIONS["reveal"](checkpoint="mnist-grey-box-hat", n=4))
+    by_key = {each["condition"]: each for each in found["found"]}
+    assert by_key["triggered"]["success"] == 1.0 and by_key["clean"]["success"] == 0.0
+    assert by_key["triggered"]["psnr"] > by_key["clean"]["psnr"] + 10
+    for each in by_key.values():
+        assert each["low"] <= each["psnr"] <= each["high"] and math.isfinite(each["psnr"])
+    assert found["secret"].startswith("data:image/png;base64,") and found["key"] != found["secret"]
