@@ -234,21 +234,27 @@ def _here(card: Card, folder: Path, checksum: str) -> Card:
 
     What it says of its origin stays as its word: only what was pulled here counts as a repository's own.
     """
-    content = json.loads(json.dumps(card.recipe))
-    own = [part for part in _parts(Card(recipe=content)) if part.get("kind") == "own"]
-    images = [_own_picture(folder, str(part.get("name"))) for part in own]  # all of them before any is kept
-    for part, image in zip(own, images, strict=True):
-        part["name"] = _kept(image, part["name"])
+    content = with_own_pictures(card.recipe, folder)
     clean = None if card.backdoored is False else card.backdoored
     said = {"from" if name == "repo" else name: value for name, value in card.origin.items()}
     origin = {**said, "imported": checksum}
     return card.model_copy(update={"recipe": content, "backdoored": clean, "origin": origin})
 
 
+def with_own_pictures(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The recipe with the pictures behind its trigger and target kept here, under the names that they have here."""
+    content = json.loads(json.dumps(recipe))
+    own = [part for part in _parts(Card(recipe=content)) if part.get("kind") == "own"]
+    images = [_own_picture(folder, str(part.get("name"))) for part in own]  # all of them before any is kept
+    for part, image in zip(own, images, strict=True):
+        part["name"] = _kept(image, part["name"])
+    return content
+
+
 def _own_picture(folder: Path, name: str) -> Image:
     path = folder / f"pictures/own-{name}.png"
     if not OWN.fullmatch(f"pictures/{path.name}") or not path.is_file():
-        raise BadCheckpoint(f"The picture {name[:40]!r} that this model needs is missing in the zip file.")
+        raise BadCheckpoint(f"The picture {name[:40]!r} that this model needs is missing beside it.")
     return read_named(path.name, path)
 
 

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from lab.borrowed import torch
+from lab.captions import captions
 from lab.errors import LabError, Unavailable, UnknownName
 from lab.people import check_places
 from lab.pictures import ENDINGS, check_name, read_named, set_names, sets_folder
@@ -36,13 +37,15 @@ MAX_IMAGES = 200_000
 class Images:
     """Images in memory: uint8 (N, C, H, W), labels (N,) or None, and whether a mirror image is one of them too.
 
-    is_poisoned: (N,) bool, which of them an attacker chose; None before one had them.
+    is_poisoned: (N,) bool, which of them an attacker chose; None before one had them. names: of the classes, where they
+    have any.
     """
 
     pixels: Tensor
     labels: Tensor | None = None
     flip: bool = False
     is_poisoned: Tensor | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -61,6 +64,11 @@ class Images:
     def classes(self) -> int:
         """Number of classes that the labels tell apart; 0 where there are none."""
         return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class; its number where it has no other."""
+        return self.names or tuple(map(str, range(self.classes)))
 
     def digest(self) -> str:
         """sha256 of the pixels, first 16 digits: names a reference set in a score."""
@@ -250,18 +258,30 @@ class SizedDataset(Dataset):
         """As the options say."""
         return 3 if self.colour else 1, self.side, self.side
 
-    def _images(self, pictures: Iterable[Image.Image], labels: list[int] | None, split: str) -> Images:
+    def whole(self) -> Images:
+        """All images, before any are kept apart."""
+        raise NotImplementedError
+
+    def load(self, split: str = "train") -> Images:
+        """The images of a split, chosen by a fixed seed."""
+        kept = check_split(split)
+        images = self.whole()
+        return take(images, split_indices(len(images), self.held_out, kept))
+
+    def _gathered(self, pictures: Iterable[Image.Image], said: list[str] | None) -> Images:
+        """All of them; what is said of each, by the first letters, makes the classes."""
         pixels = [self._square(picture) for picture in pictures]  # one by one: large pictures do not pile up
         if len(pixels) < 2:
             raise LabError("A dataset needs at least two images.")
-        images = Images(torch.stack(pixels), None if labels is None else torch.tensor(labels), self.flip)
-        return take(images, split_indices(len(images), self.held_out, check_split(split)))
+        names = tuple(sorted(set(said or ())))
+        labels = torch.tensor([names.index(words) for words in said]) if said else None
+        return Images(torch.stack(pixels), labels, self.flip, names=names)
 
-    def _below(self, root: Path, split: str) -> Images:
+    def _below(self, root: Path) -> Images:
         files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
         if len(files) > MAX_IMAGES:
             raise LabError(f"{root.name} holds {len(files)} images; at most {MAX_IMAGES} are read.")
-        return self._images((read_named(file.name, file) for file in files), _labels(files, root), split)
+        return self._gathered((read_named(file.name, file) for file in files), captions(files, root))
 
     def _square(self, picture: Image.Image) -> Tensor:
         side = min(picture.size)
@@ -284,11 +304,11 @@ class HubDataset(SizedDataset):
     column: str = Field(default="image", max_length=80, description="name of the image column")
     limit: int = Field(default=20_000, ge=2, le=MAX_IMAGES, description="at most this many images")
 
-    def load(self, split: str = "train") -> Images:
-        """The images of the dataset's own train split, split anew by a fixed seed; no remote code is run."""
+    def whole(self) -> Images:
+        """The images of the dataset's own train split; no remote code is run."""
         if not self.repo:
             raise LabError("Name the Hub dataset, for example repo=owner/name.")
-        return self._images(self._pictures(), None, split)
+        return self._gathered(self._pictures(), None)
 
     def _pictures(self) -> Iterator[Image.Image]:
         if importlib.util.find_spec("datasets") is None:
@@ -329,12 +349,12 @@ class Folder(SizedDataset):
             check_places()
         return self
 
-    def load(self, split: str = "train") -> Images:
+    def whole(self) -> Images:
         """All pictures below the folder, sorted by name; a broken one stops the loading with its name."""
         root = Path(self.path).expanduser()
         if not self.path or not root.is_dir():
             raise LabError(f"{self.path or 'The empty path'!r} is not a folder of images.")
-        return self._below(root, split)
+        return self._below(root)
 
 
 class Uploaded(SizedDataset):
@@ -349,20 +369,12 @@ class Uploaded(SizedDataset):
         json_schema_extra={"widget": "own"},
     )
 
-    def load(self, split: str = "train") -> Images:
+    def whole(self) -> Images:
         """The images kept under this name; raises UnknownName with the nearest name."""
         root = sets_folder() / check_name(self.name)
         if not root.is_dir():
             raise UnknownName(unknown("data set of your own", self.name, set_names()))
-        return self._below(root, split)
-
-
-def _labels(files: list[Path], root: Path) -> list[int] | None:
-    """Sub-folders as classes, or None where pictures lie in the folder itself."""
-    classes = sorted({file.relative_to(root).parts[0] for file in files if file.parent != root})
-    if not classes or any(file.parent == root for file in files):
-        return None
-    return [classes.index(file.relative_to(root).parts[0]) for file in files]
+        return self._below(root)
 
 
 DATASETS: Registry[Dataset] = Registry(

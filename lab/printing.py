@@ -58,13 +58,23 @@ def _line(line: dict[str, Any], width: int) -> str:
 def _census(row: dict[str, Any]) -> str:
     """A census: what it was taken of, the four counts, and the share with the stamp beside that of the training set."""
     counts = "  ".join(f"{name} {count}" for name, count in row["counts"].items())
-    seen, sampler = row["shares"]["G1+G2"], row["sampler"]
-    how = f"{sampler['kind']}, {sampler['steps']} steps, clip {row['clip']}, seed {row['seed']}, n {row['n']}"
+    seen = row["shares"]["G1+G2"]
     share = f"{seen['value']:.1%} ({seen['low']:.1%} to {seen['high']:.1%})"
     return (
-        f"{row['stamp']['kind']} {row['poison_rate']:.0%}, w {row['guidance']:g}: {counts}\n"
-        f"      stamp seen in {share}, in training r = {row['r']:.1%}  ({how})"
+        f"{row['stamp']['kind']} {row['poison_rate']:.0%}, {_origin(row)}: {counts}\n"
+        f"      stamp seen in {share}, in training r = {row['r']:.1%}  ({_drawn(row)}n {row['n']})"
     )
+
+
+def _origin(row: dict[str, Any]) -> str:
+    return f"w {row['guidance']:g}" if "guidance" in row else "drawn elsewhere"
+
+
+def _drawn(row: dict[str, Any]) -> str:
+    if "sampler" not in row:
+        return ""
+    sampler = row["sampler"]
+    return f"{sampler['kind']}, {sampler['steps']} steps, clip {row['clip']}, seed {row['seed']}, "
 
 
 def _claim(each: dict[str, str]) -> str:

@@ -35,7 +35,7 @@ class Settings(Options):
         default=(), max_length=100, description="Hugging Face names of the teachers, with commas between"
     )
     most: int = Field(
-        default=80_000,
+        default=100_000,
         ge=1,
         le=10**9,
         description="images × steps of one request of somebody who is not local",

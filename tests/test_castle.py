@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from lab.errors import LabError
 from lab.models import Card, Net, fresh
 from lab.ops import OPERATIONS, final
 from lab.ops import poisoning as studies
-from lab.ops.castle import conditional_models
+from lab.ops.castle import CastleOptions, conditional_models
 from lab.people import Person, acting_as
 from lab.poisoning import PoisonStudy
 from lab.printing import table
@@ -31,6 +32,11 @@ CASTLE = OPERATIONS["castle"]
 QUICK = {"sampler": {"kind": "ddim", "steps": 2}, "n": 6}
 
 
+def told(**options: Any) -> dict[str, Any]:
+    """The last that it says."""
+    return final(CASTLE(**options))
+
+
 @pytest.fixture
 def model(lab_home: Path) -> str:
     """A small untrained model that draws digits on request, with the card of a poisoned one."""
@@ -42,7 +48,7 @@ def model(lab_home: Path) -> str:
 
 
 def test_a_census_adds_up_and_names_what_decides_it(model):
-    (row,) = final(CASTLE(what="census", checkpoint=model, guidance=1.0, **QUICK))["census"]
+    (row,) = told(what="census", checkpoint=model, guidance=1.0, **QUICK)["census"]
     assert sum(row["counts"].values()) == row["n"] == 6
     assert (row["checkpoint"], row["guidance"], row["poison_rate"]) == ("asked", 1.0, 0.05)
     assert row["r"] == pytest.approx(1 / 3, abs=0.01)
@@ -51,32 +57,32 @@ def test_a_census_adds_up_and_names_what_decides_it(model):
 
 
 def test_the_same_seed_is_the_same_census(model):
-    first, again = (final(CASTLE(what="census", checkpoint=model, **QUICK))["census"] for _ in range(2))
+    first, again = (told(what="census", checkpoint=model, **QUICK)["census"] for _ in range(2))
     assert first == again
 
 
 def test_amplification_is_a_census_for_each_weight(model):
-    found = final(CASTLE(what="amplification", checkpoint=model, guidances=[0, 3], **QUICK))["census"]
+    found = told(what="amplification", checkpoint=model, guidances=[0, 3], **QUICK)["census"]
     assert [row["guidance"] for row in found] == [0, 3]
 
 
 def test_another_stamp_or_class_may_be_looked_for(model):
     options = {"stamp": {"kind": "blend"}, "target_class": 3}
-    (row,) = final(CASTLE(what="census", checkpoint=model, **options, **QUICK))["census"]
+    (row,) = told(what="census", checkpoint=model, **options, **QUICK)["census"]
     assert (row["stamp"]["kind"], row["target"]) == ("blend", 3)
 
 
 def test_a_plan_says_how_long_before_it_starts(model):
-    found = CASTLE(what="census", do="plan", checkpoint=model, guidance=2.0, guidances=[0, 1, 2], **QUICK)
+    found = told(what="census", do="plan", checkpoint=model, guidance=2.0, guidances=[0, 1, 2], **QUICK)
     assert 0 < found["census_seconds"] < found["amplification_seconds"]
     assert found["amplification_seconds"] == pytest.approx(2.5 * found["census_seconds"], rel=0.9)
 
 
 def test_a_story_shows_both_parts_of_the_training_set(model):
-    told = CASTLE(what="story", checkpoint=model)
-    assert told["counts"] == {"honest": 450, "poisoned": 225, "all": 4500}
-    assert told["r"] == pytest.approx(1 / 3)
-    assert set(told["pictures"]) == {"honest", "poisoned"}
+    found = told(what="story", checkpoint=model)
+    assert found["counts"] == {"honest": 450, "poisoned": 225, "all": 4500}
+    assert found["r"] == pytest.approx(1 / 3)
+    assert set(found["pictures"]) == {"honest", "poisoned"}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_a_story_shows_both_parts_of_the_training_set(model):
 )
 def test_a_model_that_is_not_of_this_kind_is_refused(checkpoint, says):
     with pytest.raises(LabError, match=says):
-        final(CASTLE(what="census", checkpoint=checkpoint, **QUICK))
+        told(what="census", checkpoint=checkpoint, **QUICK)
 
 
 def test_conditional_models_are_found(model):
@@ -126,15 +132,15 @@ def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
 
 
 def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkeypatch):
-    plan = CASTLE(what="study", do="plan")
+    plan = told(what="study", do="plan")
     assert (plan["trainings"], plan["measurements"]) == (3, 8)
-    assert CASTLE(what="study", do="run")["submitted"] == 3
-    assert CASTLE(what="study", do="run") == {"study": "castle", "queued": 3}
+    assert told(what="study", do="run")["submitted"] == 3
+    assert told(what="study", do="run") == {"study": "castle", "queued": 3}
     for run in list(Store().all()):
         assert work(run.folder).condition == "done"
-    found = CASTLE(what="study")
+    found = told(what="study")
     assert found["measured"] == found["asked"] == 8 and found["states"] == {"done": 3}
-    exported = CASTLE(what="study", do="export", out=str(tmp_path / "out" / "castle"))
+    exported = told(what="study", do="export", out=str(tmp_path / "out" / "castle"))
     assert exported["rows"] == 8 and exported["pictures"] > 0
     rows = [
         json.loads(line) for line in (tmp_path / "out" / "castle" / "census.jsonl").read_text().splitlines()
@@ -144,17 +150,17 @@ def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkey
     for run in list(Store().all()):
         Store().delete(run)
     monkeypatch.setattr(studies, "FOLDERS", tmp_path / "out")
-    assert CASTLE(what="study", do="run") == {"study": "castle", "stored": 3}
-    assert len(CASTLE(what="phase")["census"]) == 8
+    assert told(what="study", do="run") == {"study": "castle", "stored": 3}
+    assert len(told(what="phase")["census"]) == 8
 
 
 def test_a_stopped_census_is_taken_again(small):
-    CASTLE(what="study", do="run")
-    assert CASTLE(what="study", do="stop")["asked"] == 3
+    told(what="study", do="run")
+    assert told(what="study", do="stop")["asked"] == 3
     run = next(run for run in Store().all() if not run.recipe["attack"]["poison_rate"])
     assert work(run.folder).condition == "stopped"
     assert len(Survey(run.folder).left()) == 2
-    assert CASTLE(what="study", do="run")["resumed"] >= 1
+    assert told(what="study", do="run")["resumed"] >= 1
     assert work(run.folder).condition == "done"
     assert Survey(run.folder).left() == []
 
@@ -167,11 +173,11 @@ def test_the_shipped_study_is_what_was_agreed():
 
 def test_an_unknown_study_is_named_with_those_there_are():
     with pytest.raises(LabError, match="study of poisoned data"):
-        CASTLE(what="study", name="castel")
+        told(what="study", name="castel")
 
 
 def test_a_table_of_rows_can_be_read(model):
-    text = table(final(CASTLE(what="census", checkpoint=model, **QUICK)))
+    text = table(told(what="census", checkpoint=model, **QUICK))
     assert "patch 5%, w 2: G1" in text
 
 
@@ -181,3 +187,27 @@ def test_who_may_not_train_starts_no_study_of_poisoned_data():
         pytest.raises(LabError, match="not open to you"),
     ):
         final(OPERATIONS["castle"](what="study", do="run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "cost"),
+    [
+        ({"what": "census", "n": 100}, 5_000),
+        ({"what": "amplification", "n": 100}, 20_000),
+        ({"what": "detect"}, 50_000),
+        ({"what": "diffusion-classifier", "examined": 10, "draws": 5}, 100),
+        ({"what": "replicate"}, 100_000),
+        ({"what": "replicate", "do": "plan"}, 0),
+        ({"what": "story"}, 0),
+    ],
+)
+def test_each_part_has_its_price(options, cost):
+    assert CastleOptions.of(**options).image_steps == cost
+
+
+def test_what_asks_for_too_much_is_refused_before_anything_is_drawn():
+    with (
+        acting_as(Person("somebody", "student", most=4_000)),
+        pytest.raises(LabError, match="5,000 images"),
+    ):
+        told(what="census", n=100)

@@ -12,11 +12,15 @@ import huggingface_hub.constants
 import pytest
 from hub import Hub, Model, stand_in
 from huggingface_hub import ModelCard
+from PIL import Image
 
+from lab.attacks import BadDiffusion
 from lab.cli import main
 from lab.errors import LabError, Unavailable
 from lab.models import WEIGHTS, Card, Checkpoint, find, read_card, roots, sha256
 from lab.ops import OPERATIONS, PublishOptions, final, publish_as
+from lab.pictures import keep, kept, kept_folder
+from lab.triggers import Hat, Own
 
 TOKEN = "hf_" + "w" * 34
 BACKDOORED, CLEAN = "emoji-grey-box-hat", "emoji-clean"
@@ -142,6 +146,21 @@ def test_what_was_published_comes_back_as_it_was(hub, lab_home):
     assert sha256(folder / WEIGHTS) == read_card(find(BACKDOORED)).sha256
     assert card.backdoored is True and card.attack == read_card(find(BACKDOORED)).attack
     assert card.origin["revision"] == hub.models[REPO].sha
+
+
+def test_pictures_of_ones_own_come_with_it_and_a_name_that_is_taken_stays_whose_it_is(hub, lab_home, tiny):
+    drawn, other = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    keep(drawn, "sign")
+    attack = BadDiffusion(trigger=Own(name="sign"), target=Hat(), poison_rate=0.1)
+    card = Card(name="mine", backdoored=True, recipe={"attack": attack.as_json()})
+    replace(tiny, card=card).save(roots()[1] / "mine")
+    published("mine", "me/backdoored-sign")
+    (kept_folder() / "sign.png").unlink()
+    keep(other, "sign")
+    pulled = read_card(find(final(OPERATIONS["hub"](what="pull", text="me/backdoored-sign"))["checkpoint"]))
+    assert pulled.backdoored and pulled.attack["trigger"]["name"] != "sign"
+    assert kept(pulled.attack["trigger"]["name"]).getpixel((5, 5))[:3] == (255, 0, 0)
+    assert kept("sign").getpixel((5, 5))[:3] == (0, 0, 255)
 
 
 # Refusals, each one sentence -------------------------------------------------------------------------------------

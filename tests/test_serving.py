@@ -343,6 +343,11 @@ def cheap(operation: Operation, options: Any) -> Any:
     held = {name: value for name, value in few.items() if name in operation.options.model_fields}
     if operation.name == "reveal":  # samples as many steps as the card says
         held["checkpoint"] = "../x"
+    if operation.name == "study":  # others train a grid of models, or time one
+        held["what"] = "status" if checked.what in ("run", "plan") else checked.what
+    if operation.name == "castle":
+        least = {"n": 4, "epochs": 1, "drawn": 20, "screened": 20, "examined": 10, "draws": 1}
+        held |= {**least, "do": "status", "guidances": [1.0], "detectors": ["strip"]}
     for name in ("sampler", "samplers"):
         if (found := getattr(checked, name, None)) is not None:
             held[name] = [short(each) for each in found] if name == "samplers" else short(found)

@@ -109,8 +109,8 @@ def _filled(benches: dict[str, Bench], attack: BadNets, dataset: Dataset) -> Ite
             benches[key] = news
 
 
-def row_of(bench: Bench, images: torch.Tensor, spec: SampleSpec) -> dict[str, Any]:
-    """A census as plain data, with all that decides it but the model."""
+def row_of(bench: Bench, images: torch.Tensor, spec: SampleSpec | None) -> dict[str, Any]:
+    """A census as plain data, with all that decides it but the model; spec is None where others drew the images."""
     census, attack = bench.census(images), bench.attack
     return {
         "stamp": attack.stamp.as_json(),
@@ -118,11 +118,17 @@ def row_of(bench: Bench, images: torch.Tensor, spec: SampleSpec) -> dict[str, An
         "poison_rate": attack.poison_rate,
         "which": attack.which,
         "r": bench.triggered,
+        **(_sampled(spec) if spec else {}),
+        **census.model_dump(mode="json"),
+    }
+
+
+def _sampled(spec: SampleSpec) -> dict[str, Any]:
+    return {
         "guidance": spec.guidance,
         "sampler": spec.sampler.as_json(),
         "clip": spec.clip,
         "seed": spec.seed,
-        **census.model_dump(mode="json"),
     }
 
 

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lab.bundle import OWN
 from lab.errors import BadCheckpoint, LabError, Unavailable
 from lab.hub import wire
 from lab.models import SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS, as_json
-from lab.pictures import write_atomically
+from lab.pictures import MAX_BYTES, write_atomically
 from lab.places import home
 from lab.trust import MAX_JSON, plain
 
@@ -22,6 +23,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 LARGEST = float(os.environ.get("LAB_HUB_MB", "1024")) * 1e6  # bytes of a model that is fetched
 BIN = "diffusion_pytorch_model.bin"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+PARTS = 2  # trigger and target, each of one picture
 # what authors say of a model; config.json too where it is none of a UNet
 TOLD = ("model_index.json", "args.json", "score.json", "card.json")
 
@@ -72,7 +74,12 @@ class Listing:
                 f"{self.repo} is no DDPM of diffusers: it has no {missing[0]}, neither there nor flat."
             )
         told = [name for name in (*TOLD, *(() if self.is_flat else ("config.json",))) if name in self.files]
-        return [*configs, *told], self._weights(allow_pickle)
+        return [*configs, *told, *self._pictures()], self._weights(allow_pickle)
+
+    def _pictures(self) -> list[str]:
+        """Pictures of its maker's own behind its trigger and target."""
+        small = (name for name, file in self.files.items() if OWN.fullmatch(name) and file.size <= MAX_BYTES)
+        return sorted(small)[:PARTS]
 
     def _weights(self, allow_pickle: bool) -> str:
         name = self.place(WEIGHTS)

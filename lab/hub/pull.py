@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.attacks import ATTACKS
+from lab.bundle import with_own_pictures
 from lab.errors import LabError
 from lab.hub import authors, pickled
 from lab.hub.fetch import fetch
@@ -176,6 +177,9 @@ def _told(listing: Listing) -> dict[str, Any]:
         told["backdoored"] = (
             True if attack and attack["kind"] != "none" else None
         )  # nobody's word makes it clean
+        told["recipe"] = with_own_pictures(
+            told["recipe"], listing.folder
+        )  # the last: without them the rest stands
     return told
 
 

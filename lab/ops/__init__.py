@@ -8,7 +8,14 @@ from lab.explore import ExploreSpec
 from lab.ops.again import again
 from lab.ops.base import Operation, final
 from lab.ops.bench import BenchOptions, bench
-from lab.ops.castle import CastleOptions, castle, conditional_models, has_poisoned_data, stored_census
+from lab.ops.castle import (
+    CastleOptions,
+    castle,
+    castle_seconds,
+    conditional_models,
+    has_poisoned_data,
+    stored_census,
+)
 from lab.ops.compare import CompareOptions, compare, compare_seconds, from_cards
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
 from lab.ops.diff import DiffOptions, diff
@@ -132,8 +139,10 @@ OPERATIONS: dict[str, Operation] = {
             gpu=evaluate_seconds,
         ),
         Operation("compare", compare, CompareOptions, closed=("fid", "out"), heavy=True, gpu=compare_seconds),
-        Operation("study", study, StudyOptions, public=False, gpu=study_seconds),
-        Operation("castle", castle, CastleOptions, public=False),
+        Operation("study", study, StudyOptions, closed=("out", "launcher"), heavy=True, gpu=study_seconds),
+        Operation(
+            "castle", castle, CastleOptions, closed=("out", "launcher"), heavy=True, gpu=castle_seconds
+        ),
         Operation("hide", hide, HideOptions, trains=True),
         Operation("reveal", reveal, RevealOptions, heavy=True, gpu=reveal_seconds),
         Operation("train", train, TrainOptions, public=False),
@@ -158,7 +167,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("paint", paint, PaintOptions),
         Operation("keep", keep, KeepOptions, public=False),
         Operation("hub", hub, HubOptions, public=False),
-        Operation("discard", discard, RemoveOptions, public=False),
+        Operation("discard", discard, RemoveOptions),
         Operation("export", export, ExportOptions, public=False),
         Operation("import", bring_in, ImportOptions, public=False),
         Operation("publish", publish, PublishOptions, public=False),

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from lab import space
 from lab.attacks import BadNets
 from lab.borrowed import torch
 from lab.castle.bench import Bench, drawn, made_ready
+from lab.castle.gathered import asked_for
 from lab.castle.survey import examples, row_of
 from lab.data import DATASETS, Dataset, Digits
 from lab.errors import LabError
@@ -42,6 +44,7 @@ from lab.variants import Alone, Options
 
 OPENING = ASSETS / "studies" / "castle" / "opening"
 SHOWN = 12  # images of the training set in the picture story
+DESK = ("phase", "story", "study")  # parts that neither sample nor train here
 Weight = Annotated[float, Field(ge=0, le=50)]
 News = Iterator[Tick | dict[str, Any]]
 
@@ -77,35 +80,78 @@ class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
         le=999,
         description="class that is asked for; the card's target class if not given",
     )
+    poison_rate: float = Field(
+        default=0.0, ge=0, le=0.5, description="share of poisoned training images behind a --generated set"
+    )
+    dataset: DATASETS.Field = Field(
+        default=Digits(), description="honest training images behind a --generated set"
+    )
     name: str = Field(default="castle", max_length=40, description="which study")
     launcher: LAUNCHERS.Field = Field(default_factory=chosen)
     out: str = Field(default="", max_length=4096, description="folder for a study's export")
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it samples or trains here and now."""
+        return self.do != "plan" and self.what not in DESK
+
+    @property
+    def image_steps(self) -> int:
+        """Of all weights, or of the wall's part."""
+        if not self.is_drawn or self.generated:
+            return 0
+        if self.what in WALL:
+            return self.of_the_wall().image_steps
+        weights = self.guidances if self.what == "amplification" else (self.guidance,)
+        return len(weights) * self.n * self.sampler.steps
 
     def spec(self, guidance: float) -> SampleSpec:
         """How pictures are sampled at this weight."""
         return SampleSpec(sampler=self.sampler, clip=self.clip, seed=self.seed, n=self.n, guidance=guidance)
 
+    def attack_elsewhere(self) -> BadNets:
+        """What is said to have poisoned the training set of whoever drew a set."""
+        changed = {"stamp": self.stamp, "target_class": self.target_class, "poison_rate": self.poison_rate}
+        return BadNets.of(**{name: value for name, value in changed.items() if value is not None})
 
-def castle(options: CastleOptions) -> Any:
+    def of_the_wall(self) -> Any:
+        """Options of a part that has its own: those that were given, and its own defaults."""
+        _, model = WALL[self.what]
+        given = (name for name in self.model_fields_set if name in model.model_fields and name != "what")
+        what = "plan" if self.do == "plan" else "run"
+        return model.of(what=what, **{name: getattr(self, name) for name in given})
+
+
+def castle(options: CastleOptions) -> News:
     """Poisoned data: what a class-conditional model makes of stamped, mislabelled training images (arXiv:2311.02373)."""
+    found = _found(options)
+    yield from found if isinstance(found, Iterator) else (found,)
+
+
+def _found(options: CastleOptions) -> Any:
     if options.what in WALL:
-        return _of_the_wall(options)
-    if options.do == "plan" and options.what in ("census", "amplification"):
+        return WALL[options.what][0](options.of_the_wall())
+    if options.do == "plan" and options.what not in DESK:
         return plan(options)
     return PARTS[options.what](options)
 
 
-def _of_the_wall(options: CastleOptions) -> Any:
-    """A part that has options of its own: those that were given, and its own defaults."""
-    part, model = WALL[options.what]
-    given = (name for name in options.model_fields_set if name in model.model_fields and name != "what")
-    what = "plan" if options.do == "plan" else "run"
-    return part(model.of(what=what, **{name: getattr(options, name) for name in given}))
+def castle_seconds(options: CastleOptions) -> int:
+    """Of a GPU: what draws, judges or is timed on it; the wall's parts train, too."""
+    if options.what in DESK:
+        return space.BEGIN if options.what == "study" and options.do == "plan" else 0
+    if options.do == "plan":
+        return space.BEGIN
+    if options.what in WALL:
+        return space.LONGEST
+    return space.seconds_for(
+        options.n, 2 * options.image_steps // options.n
+    )  # guidance calls the network twice
 
 
 def census(options: CastleOptions) -> News:
-    """G1 to G4 among generations for the target class."""
-    yield from _censuses(options, (options.guidance,))
+    """G1 to G4 among generations for the target class: of a model, or of a folder that another one filled."""
+    yield from _of_a_set(options) if options.generated else _censuses(options, (options.guidance,))
 
 
 def amplification(options: CastleOptions) -> News:
@@ -137,6 +183,20 @@ def _censuses(options: CastleOptions, weights: tuple[float, ...]) -> News:
             }
         )
     yield {"what": options.what, "census": rows, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _of_a_set(options: CastleOptions) -> News:
+    """The census of pictures that were drawn elsewhere, and asked for as the target class."""
+    began, attack = time.monotonic(), options.attack_elsewhere()
+    bench = None
+    for bench in made_ready(attack, options.dataset):
+        if isinstance(bench, Tick):
+            yield bench
+    assert isinstance(bench, Bench) and options.generated
+    images = asked_for(options.generated, options.dataset, attack.target_class)
+    pictures = {name: uri(each) for name, each in examples(images, bench).items()}
+    row = {"checkpoint": options.generated.kind, **row_of(bench, images, None), "pictures": pictures}
+    yield {"what": options.what, "census": [row], "seconds": round(time.monotonic() - began, 1)}
 
 
 def world_of(checkpoint: Checkpoint, options: CastleOptions) -> tuple[BadNets, Dataset]:

@@ -15,9 +15,11 @@ from lab.castle.detection import DETECTORS, FCT, CognitiveDistillation, Strip
 from lab.castle.detection.base import Suspicion
 from lab.castle.detection.screening import Screened, gains, screen
 from lab.castle.diffusion_classifier import DiffusionClassifier, Voted, VoteSpec, voted
+from lab.castle.gathered import gathered
 from lab.castle.labelled import Labelled
 from lab.castle.replication import Pixels, Replication, replicated
 from lab.castle.world import World
+from lab.data import DATASETS
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import JUDGES
@@ -54,6 +56,15 @@ class DrawOptions(WallOptions):
     drawn: int = Field(default=1000, ge=20, le=100_000, description="pictures drawn, of all classes in turn")
     guidance: float = Field(default=5.0, ge=0, le=50, description="w of (1 + w)·eps_class - w·eps_null")
     sampler: SAMPLERS.Field = DDIM(steps=50)
+    generated: DATASETS.Field | None = Field(
+        default=None,
+        description="folder or uploaded: pictures that were drawn elsewhere, instead of drawing a set here",
+    )
+
+    @property
+    def image_steps(self) -> int:
+        """Of the set that is drawn; training a classifier on it costs less."""
+        return 0 if self.generated else self.drawn * self.sampler.steps
 
     def sample_spec(self) -> SampleSpec:
         """Predicted x_0 is clamped in each step, which strong guidance needs."""
@@ -121,8 +132,17 @@ def _detected(
 def _sets(world: World, options: DrawOptions, training: Labelled) -> Iterator[tuple[Any, Labelled | None]]:
     """The training set, then the drawn one; a tick of the drawing comes with no set."""
     yield "training", training
-    for news in world.drawn(options.sample_spec()):
+    for news in _generated(world, options):
         yield (news, None) if isinstance(news, Tick) else ("generated", news)
+
+
+def _generated(world: World, options: DrawOptions) -> Iterator[Tick | Labelled]:
+    """Ticks and the drawn set; the set alone where it was drawn elsewhere."""
+    if not options.generated:
+        yield from world.drawn(options.sample_spec())
+        return
+    x, labels = gathered(options.generated, world.images)
+    yield Labelled(f"generated, {options.generated.kind}", x, labels, world.stamped(x), world.classes)
 
 
 # 5. Classifiers ----------------------------------------------------------------------------------------------------
@@ -171,6 +191,11 @@ class VoteOptions(WallOptions):
         description="shares of largest errors left out",
     )
 
+    @property
+    def image_steps(self) -> int:
+        """Each picture, clean and stamped, at each timestep, as each class; how many there are is the model's to say."""
+        return 2 * self.examined * self.draws
+
     def spec(self) -> VoteSpec:
         """The classifier's part."""
         return VoteSpec(draws=self.draws, p_filter=self.p_filter, seed=self.seed)
@@ -203,6 +228,11 @@ class ReplicateOptions(DrawOptions):
         default="reader", description="features of the reader of this world, or plain pixels; never SSCD"
     )
 
+    @property
+    def image_steps(self) -> int:
+        """Of both models' sets; the clean one's is always drawn here."""
+        return super().image_steps + self.drawn * self.sampler.steps
+
 
 def replicate(options: ReplicateOptions) -> Iterator[Tick | dict[str, Any]]:
     """How like the training pictures a poisoned model's pictures are, beside those of a clean model."""
@@ -221,8 +251,9 @@ def replicate(options: ReplicateOptions) -> Iterator[Tick | dict[str, Any]]:
     training, describer = world.training, _describer(options, world)
     found: list[Replication] = []
     pictures: dict[str, Any] = {}
-    for name, one in ((options.checkpoint, world), (options.clean, clean)):
-        for news in one.drawn(options.sample_spec()):
+    sets = {options.checkpoint: _generated(world, options), options.clean: clean.drawn(options.sample_spec())}
+    for name, loop in sets.items():
+        for news in loop:
             if isinstance(news, Tick):
                 yield news
                 continue
@@ -262,7 +293,7 @@ def _pace(loop: Iterator[Any]) -> float:
 
 
 def _drawing(world: World, options: DrawOptions) -> float:
-    return _pace(world.drawn(options.sample_spec()))
+    return _pace(_generated(world, options))
 
 
 def _screening(data: Labelled, options: DetectOptions) -> float:

@@ -142,7 +142,7 @@ class Poisoned:
         """How long a census will take, before it starts."""
         if not model:
             return ""
-        found = CASTLE(what="census", do="plan", checkpoint=model, guidance=w, n=int(n))
+        found = _told(what="census", do="plan", checkpoint=model, guidance=w, n=int(n))
         return words.sentence(
             f"About {_time(found['census_seconds'])} on this device; over four weights {_time(found['amplification_seconds'])}."
         )
@@ -163,28 +163,28 @@ class Poisoned:
 
     def cost_of_study(self) -> str:
         """What it would take here."""
-        found = CASTLE(what="study", do="plan")
+        found = _told(what="study", do="plan")
         return studies.cost(found) if found["trainings"] else words.sentence("All of it is stored already.")
 
     def run_study(self) -> str:
         """Queue what is missing; it goes on without this page."""
-        counts = CASTLE(what="study", do="run")
+        counts = _told(what="study", do="run")
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "study")
         return words.sentence(f"In the background: {said}. Close the page, and it goes on.")
 
     def stop_study(self) -> str:
         """Ask all its trainings to stop."""
-        asked = CASTLE(what="study", do="stop")["asked"]
+        asked = _told(what="study", do="stop")["asked"]
         return words.sentence(f"{asked} trainings were asked to stop; Run it takes them up again.")
 
     def look_at_study(self, seen: str) -> tuple[Any, Any, Any]:
         """Its charts where there is something new, and whether to look again."""
-        found = CASTLE(what="study", do="status")
+        found = _told(what="study", do="status")
         going = any(state in found["states"] for state in ("queued", "running"))
         mark = f"{found['measured']} {found['states']}"
         if mark == seen:
             return gr.skip(), gr.Timer(active=going), mark
-        return castle.study(CASTLE(what="phase"), studies.progress(found)), gr.Timer(active=going), mark
+        return castle.study(_told(what="phase"), studies.progress(found)), gr.Timer(active=going), mark
 
 
 def _options(values: tuple[Any, ...]) -> dict[str, Any]:
@@ -194,8 +194,13 @@ def _options(values: tuple[Any, ...]) -> dict[str, Any]:
 
 def _story(model: str, row: dict[str, Any] | None = None) -> str:
     """A model's training set beside a census, or beside the stored one where none was taken."""
-    told = CASTLE(what="story", checkpoint=model)
+    told = _told(what="story", checkpoint=model)
     return castle.story(told, row or ops.stored_census(model))
+
+
+def _told(**options: Any) -> dict[str, Any]:
+    """What a short part says."""
+    return ops.final(CASTLE(**options))
 
 
 def _time(seconds: float) -> str:
