@@ -3,7 +3,7 @@
 train    trains in a resumable run folder below DIR and puts the checkpoint here
 measure  samples and scores it, writing every row into card.json as it comes; rows that are there are not repeated
 ready    makes the stored exploration that the page opens with
-opening  takes the census that the tab of poisoned data opens with
+opening  takes the census and asks what the tab of poisoned data opens with; what is there is not made again
 table    prints the table of checkpoints for the README
 floor    prints the feature distance that real training pictures have at the same n: what no model need beat
 
@@ -34,6 +34,7 @@ from lab.evaluate import CONDITIONS, JUDGES, Row, Sampling, Trial, level, target
 from lab.metrics.features import Gaussian, frechet_distance
 from lab.metrics.reader import DIGITS
 from lab.models import Card, Net, as_json, load, read_card
+from lab.ops.castle import WALL
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
 from lab.poisoning import SHORT
@@ -339,12 +340,16 @@ def ready(name: str, runs: Path) -> None:
 
 
 def opening(name: str, runs: Path) -> None:
-    """Take a poisoned model's census at w = 2 for the page, by the page's own code."""
-    if not load(name).classes:
+    """Take a poisoned model's census at w = 2 for the page, and ask all that its wall is asked, by the page's own code."""
+    if not load(name).classes or not read_card(CHECKPOINTS / name).backdoored:
         return
-    options = {"what": "census", "checkpoint": name, "n": HALF, "guidance": 2.0}
-    row = ops.final(ops.OPERATIONS["castle"](**options))["census"][0]
-    write_atomically(ASSETS / "studies" / "castle" / "opening" / f"{name}.json", as_json(row))
+    for what in ("census", *WALL):
+        path = ASSETS / "studies" / "castle" / "opening" / f"{name}-{what}.json"
+        if not path.exists():
+            options = {"n": HALF, "guidance": 2.0} if what == "census" else {}
+            found = ops.final(ops.OPERATIONS["castle"](what=what, checkpoint=name, **options))
+            write_atomically(path, as_json(found))
+            print(name, what, flush=True)
 
 
 def table(name: str, runs: Path) -> None:

@@ -14,7 +14,7 @@ from lab.ops.castle import (
     castle_seconds,
     conditional_models,
     has_poisoned_data,
-    stored_census,
+    stored,
 )
 from lab.ops.compare import CompareOptions, compare, compare_seconds, from_cards
 from lab.ops.data import OPEN_DATASETS, PeekOptions, peek
@@ -115,7 +115,7 @@ __all__ = [
     "publish_as",
     "quick_price",
     "ready",
-    "stored_census",
+    "stored",
     "stored_exploration",
     "upload",
     "upload_set",

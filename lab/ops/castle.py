@@ -304,9 +304,11 @@ def _classes(folder: Path) -> int:
         return 0
 
 
-def stored_census(model: str) -> dict[str, Any] | None:
-    """The census of a shipped model that the page opens with; None where none is stored."""
+def stored(model: str, what: str) -> dict[str, Any] | None:
+    """What ships of a model's part, for the page to open with; None where nothing is stored."""
+    if model not in names():
+        return None
     try:
-        return json.loads((OPENING / f"{model}.json").read_bytes())
+        return json.loads((OPENING / f"{model}-{what}.json").read_bytes())
     except (OSError, ValueError):
         return None

@@ -67,7 +67,7 @@ class DrawOptions(WallOptions):
         return 0 if self.generated else self.drawn * self.sampler.steps
 
     def sample_spec(self) -> SampleSpec:
-        """Predicted x_0 is clamped in each step, which strong guidance needs."""
+        """All classes in turn, without a clip: clamped, DDIM and guidance draw other digits than were asked for."""
         return SampleSpec(
             sampler=self.sampler, clip="none", seed=self.seed, n=self.drawn, guidance=self.guidance
         )

@@ -22,6 +22,7 @@ PARTS = {
     "diffusion-classifier": ("The model as a classifier: does the stamp turn it?", walls.votes),
     "replicate": ("Replication: does it copy what it was shown?", walls.replication),
 }
+STORED = words.sentence("Made beforehand, and stored with the lab; Find out makes it anew here.")
 CASTLE = ops.OPERATIONS["castle"]
 
 
@@ -49,7 +50,22 @@ class Wall:
             trigger_mode="multiple", show_progress="minimal", show_progress_on=[self.status], **STREAM,
         )  # fmt: skip
         self.stop.click(Wish.stop, self.wish, None, **QUIET)
-        self.what.change(lambda: ("", ""), None, [self.found, self.status], **QUIET)
+        self.what.change(guarded(self.stored), inputs, [self.found, self.status], **QUIET)
+        self.model.change(guarded(self.stored), inputs, [self.found, self.status], **QUIET)
+
+    def opens(self, tab: gr.Tab) -> None:
+        """Coming here shows what is stored, where nothing was found yet."""
+        inputs, outputs = [self.model, self.what, self.found], [self.found, self.status]
+        tab.select(guarded(self.arrive), inputs, outputs, **QUIET)
+
+    def arrive(self, model: str | None, what: str, found: str | None) -> tuple[Any, Any]:
+        """What is stored, unless something is shown."""
+        return (gr.skip(), gr.skip()) if found else self.stored(model, what)
+
+    def stored(self, model: str | None, what: str) -> tuple[str, str]:
+        """What ships of this part; nothing where none does."""
+        found = ops.stored(model or "", what)
+        return (PARTS[what][1](found), STORED) if found else ("", "")
 
     def price(self, model: str | None, what: str) -> str:
         """What it would take here."""

@@ -35,7 +35,7 @@ class Poisoned:
             with gr.Tab("One model"):
                 self.layout()
             with gr.Tab("The castle wall"):
-                Wall(self.model)
+                self.wall = Wall(self.model)
             with gr.Tab("Over poison rates"):
                 self.layout_of_study()
         self.events()
@@ -121,6 +121,7 @@ class Poisoned:
         """Coming here tells the chosen model's story, offers what was trained meanwhile, and shows the study."""
         tab.select(guarded(self.arrive), [self.model, self.told], [self.model, self.told], **HEARD)
         tab.select(**self.look)
+        self.wall.opens(tab)
         tab.select(
             guarded(self.price_of), [self.model, self.w, self.n], self.cost, show_progress="hidden", **STREAM
         )
@@ -195,7 +196,8 @@ def _options(values: tuple[Any, ...]) -> dict[str, Any]:
 def _story(model: str, row: dict[str, Any] | None = None) -> str:
     """A model's training set beside a census, or beside the stored one where none was taken."""
     told = _told(what="story", checkpoint=model)
-    return castle.story(told, row or ops.stored_census(model))
+    stored = ops.stored(model, "census")
+    return castle.story(told, row or (stored["census"][0] if stored else None))
 
 
 def _told(**options: Any) -> dict[str, Any]:
