@@ -73,10 +73,10 @@ def served_apart(settings: Settings) -> Iterator[Apart]:
 def _serve(settings: Settings, parent: Connection) -> None:
     import torch
 
-    from lab.ops import jobs
+    from lab.ops import grid, jobs
 
     torch.set_num_threads(1)
-    jobs.ensure = lambda store: None
+    jobs.ensure = grid.ensure = lambda store: None
     with served(settings) as address:
         parent.send(address)
         parent.poll(None)

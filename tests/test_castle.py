@@ -127,7 +127,7 @@ def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
     )
     monkeypatch.setattr(studies, "KNOWN", {"castle": study})
     monkeypatch.setattr(studies, "FOLDERS", Path("nowhere"))
-    monkeypatch.setattr(studies, "ensure", lambda store: None)  # its runs are done here, one by one
+    monkeypatch.setattr("lab.ops.grid.ensure", lambda store: None)  # its runs are done here, one by one
     return study
 
 
@@ -163,6 +163,24 @@ def test_a_stopped_census_is_taken_again(small):
     assert told(what="study", do="run")["resumed"] >= 1
     assert work(run.folder).condition == "done"
     assert Survey(run.folder).left() == []
+
+
+def test_a_study_belongs_to_whoever_runs_it(small, monkeypatch):
+    shipped = small.model_copy(update={"base": "digits-cond-clean"})  # there for everybody
+    monkeypatch.setattr(studies, "KNOWN", {"castle": shipped})
+    with acting_as(Person("ada", "student")):
+        assert told(what="study", do="run")["submitted"] == 3
+    assert {run.about.owner for run in Store().all()} == {"ada"}
+    with acting_as(Person("bo", "student")):
+        assert told(what="study")["states"] == {"not run": 3}
+        assert told(what="study", do="stop")["asked"] == 0
+
+
+def test_a_study_that_does_not_fit_the_disk_is_refused_whole(small, monkeypatch):
+    monkeypatch.setattr("lab.room.BUDGET", 1e4)
+    with pytest.raises(LabError, match="LAB_DISK_GB"):
+        told(what="study", do="run")
+    assert not list(Store().all())
 
 
 def test_the_shipped_study_is_what_was_agreed():

@@ -72,11 +72,11 @@ def test_nothing_chosen_is_a_sentence(measure: Page) -> None:
 @pytest.fixture
 def small_study(served_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A study of one's own, described on the command line: two trainings of two steps."""
-    from lab.ops import OPERATIONS, studies
+    from lab.ops import OPERATIONS
     from lab.sampling import DDIM
 
     monkeypatch.setenv("LAB_HOME", str(served_home))
-    monkeypatch.setattr(studies, "ensure", lambda store: None)
+    monkeypatch.setattr("lab.ops.grid.ensure", lambda store: None)
     options = {
         "poison_rates": [0, 0.5],
         "seeds": [0],

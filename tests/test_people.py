@@ -33,7 +33,7 @@ DOT = [[3, 4, "#808080"]]
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No supervisor starts."""
-    for place in ("lab.ops.jobs.ensure", "lab.worker.ensure"):
+    for place in ("lab.ops.jobs.ensure", "lab.ops.grid.ensure", "lab.worker.ensure"):
         monkeypatch.setattr(place, lambda store: None)
 
 

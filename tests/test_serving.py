@@ -45,7 +45,8 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("served")
         patch.setenv("LAB_HOME", str(home))
-        patch.setattr("lab.ops.jobs.ensure", lambda store: None)
+        for place in ("lab.ops.jobs.ensure", "lab.ops.grid.ensure"):
+            patch.setattr(place, lambda store: None)
         for name, role in (("ada", "student"), ("bo", "student"), ("tess", "teacher")):
             Users().add(name, PASSWORD, role)  # type: ignore[arg-type]
         yield home

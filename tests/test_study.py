@@ -11,7 +11,7 @@ from lab import worker
 from lab.cli import main
 from lab.errors import LabError
 from lab.exam import Question
-from lab.ops import OPERATIONS, studies
+from lab.ops import OPERATIONS, grid, studies
 from lab.ops import rows as study_rows
 from lab.places import home
 from lab.queue import Queue
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 @pytest.fixture(autouse=True)
 def nobody_starts_them(monkeypatch):
-    for module in (studies, worker):
+    for module in (grid, worker):
         monkeypatch.setattr(module, "ensure", lambda store: None)
 
 

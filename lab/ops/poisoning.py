@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lab import room
 from lab.castle.survey import Survey
 from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.models import as_json
-from lab.people import admit
+from lab.ops.grid import Grid, bytes_of, mine
 from lab.pictures import write_atomically
 from lab.places import ASSETS
 from lab.poisoning import Cell, PoisonStudy
-from lab.queue import Queue
 from lab.runs import start_of
 from lab.store import About, Store, Stored
-from lab.supervisor import ensure
 from lab.variants import unknown
 
 FOLDERS = ASSETS / "studies"
@@ -36,14 +31,11 @@ def find(name: str) -> PoisonStudy:
 
 def runs_of(wanted: PoisonStudy) -> dict[str, Stored]:
     """A study's runs by the key of their cell."""
-    keys = {_identity(cell.recipe.as_json(), cell.asked): cell.key for cell in wanted.cells()}
-    mine = (each for each in Store().all() if each.about.study == wanted.name)
-    found = {keys.get(_identity(each.recipe, Survey(each.folder).questions)): each for each in mine}
+    keys = {(as_json(cell.recipe.as_json()), cell.asked): cell.key for cell in wanted.cells()}
+    found = {
+        keys.get((as_json(each.recipe), Survey(each.folder).questions)): each for each in mine(wanted.name)
+    }
     return {key: each for key, each in found.items() if key}
-
-
-def _identity(recipe: dict[str, Any], asked: Any) -> tuple[bytes, Any]:
-    return as_json(recipe), asked
 
 
 def rows(wanted: PoisonStudy) -> list[dict[str, Any]]:
@@ -88,27 +80,16 @@ def is_whole(cell: Cell, known: list[dict[str, Any]]) -> bool:
 
 def status(wanted: PoisonStudy) -> dict[str, Any]:
     """How far it is: its trainings with their runs, and how many censuses there are."""
-    known = stored(wanted.name)
-    cells = [_state(cell, its, known) for cell, its in _pairs(wanted)]
     return {
-        "study": wanted.name,
-        "cells": cells,
-        "states": dict(Counter(cell["state"] for cell in cells)),
+        **_grid(wanted).states(lambda its: len(Survey(its.folder).answers())),
         "measured": len(rows(wanted)),
         "asked": sum(asked_of(cell) for cell in wanted.cells()),
     }
 
 
-def _state(cell: Cell, its: Stored | None, known: list[dict[str, Any]]) -> dict[str, Any]:
-    if its is None:
-        return {
-            "cell": cell.title,
-            "state": "stored" if is_whole(cell, known) else "not run",
-            "run": "",
-            "answers": 0,
-        }
-    answers = len(Survey(its.folder).answers())
-    return {"cell": cell.title, "state": its.state.condition, "run": its.id, "answers": answers}
+def _grid(wanted: PoisonStudy) -> Grid:
+    known = stored(wanted.name)
+    return Grid(wanted.name, wanted.cells(), runs_of(wanted), lambda cell: is_whole(cell, known))
 
 
 def plan(wanted: PoisonStudy) -> dict[str, Any]:
@@ -116,11 +97,10 @@ def plan(wanted: PoisonStudy) -> dict[str, Any]:
     cells = [cell for cell in wanted.cells() if not is_whole(cell, stored(wanted.name))]
     if not cells:
         return {"study": wanted.name, "trainings": 0, "measurements": 0, "hours": 0.0, "bytes": 0}
-    start, train = start_of(cells[0].recipe), cells[0].recipe.train
+    start = start_of(cells[0].recipe)
     calls = sum(1 if question.spec.guidance == 0 else 2 for question in cells[0].asked)
     training = seconds_for(cells[0].recipe) * len(cells)
     sampling = seconds_of_sampling(start, cells[0].asked[0].spec) * wanted.n * calls * len(cells)
-    size = sum(parameter.numel() for parameter in start.unet.parameters()) * room.FLOAT
     return {
         "study": wanted.name,
         "trainings": len(cells),
@@ -128,47 +108,24 @@ def plan(wanted: PoisonStudy) -> dict[str, Any]:
         "training_hours": training / 3600,
         "measuring_hours": sampling / 3600,
         "hours": (training + sampling) / 3600,
-        "bytes": len(cells) * (size + room.LOG) + room.needed(start, train),
+        "bytes": bytes_of(cells),
     }
 
 
 def run(wanted: PoisonStudy, launcher: Any) -> dict[str, Any]:
     """Submit what is not there yet, and take up again what was stopped; what is done, here or before, stays done."""
-    admit(0, trains=True)
-    store, known = Store(), stored(wanted.name)
-    queue, counts = Queue(store), Counter[str]()
-    for cell, its in _pairs(wanted):
-        if its is None and is_whole(cell, known):
-            counts["stored"] += 1
-        elif its is None:
-            queue.put(_submitted(store, wanted, cell, launcher))
-            counts["submitted"] += 1
-        elif its.state.condition in ("stopped", "failed", "lost"):
-            queue.put_back(its)
-            counts["resumed"] += 1
-        else:
-            counts[its.state.condition] += 1
-    ensure(store)
-    return {"study": wanted.name, **counts}
+    return _grid(wanted).run(launcher, _created)
 
 
-def _submitted(store: Store, wanted: PoisonStudy, cell: Cell, launcher: Any) -> Stored:
-    title = f"{wanted.name}: {cell.title}"[:80]
-    about = About(
-        title=title, created=time.time(), launcher=launcher.as_json(), study=wanted.name, previews=0
-    )
-    created = store.create(cell.recipe, about)
-    Survey(created.folder).ask(cell.asked)  # before it is queued: no worker finds it without
-    return created
+def _created(store: Store, cell: Cell, about: About) -> Stored:
+    run = store.create(cell.recipe, about)
+    Survey(run.folder).ask(cell.asked)  # before it is queued: no worker finds it without
+    return run
 
 
 def stop(wanted: PoisonStudy) -> dict[str, Any]:
     """Ask every run of it to stop; `run` takes them up again."""
-    going = [its for _, its in _pairs(wanted) if its and its.state.condition in ("queued", "running", "lost")]
-    for each in going:
-        each.ask_to_stop()
-    ensure(Store())
-    return {"study": wanted.name, "asked": len(going)}
+    return _grid(wanted).stop()
 
 
 def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:

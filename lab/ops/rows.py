@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
 from lab.models import as_json
-from lab.people import who
+from lab.ops.grid import Runs, mine
 from lab.pictures import uri, write_atomically
 from lab.places import ASSETS
-from lab.store import Store, Stored
+from lab.store import Stored
 from lab.study import Cell, Study
 
 COLUMNS = (
@@ -36,25 +36,11 @@ WHOLE = ("trigger_size", "seed", "train_steps", "steps", "sampling_seed", "n")
 FOLDERS = ASSETS / "studies"
 
 
-def runs_of(store: Store, wanted: Study) -> dict[str, Stored]:
+def runs_of(wanted: Study) -> dict[str, Stored]:
     """A study's runs by the key of their cell."""
-    keys = {(_plain(cell.recipe.as_json()), cell.exam): cell.key for cell in wanted.cells()}
-    found = {}
-    for each in store.all():
-        if (
-            each.about.owner == who().name
-            and each.about.study == wanted.name
-            and (key := keys.get((_plain(each.recipe), each.exam.questions)))
-        ):
-            found[key] = each
-    return found
-
-
-def _plain(recipe: dict[str, Any]) -> bytes:
-    return as_json(recipe)
-
-
-Runs = Mapping[str, Stored]  # a study's, by the key of their cell
+    keys = {(as_json(cell.recipe.as_json()), cell.exam): cell.key for cell in wanted.cells()}
+    found = {keys.get((as_json(each.recipe), each.exam.questions)): each for each in mine(wanted.name)}
+    return {key: each for key, each in found.items() if key}
 
 
 def rows(wanted: Study, runs: Runs) -> list[dict[str, Any]]:

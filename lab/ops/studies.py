@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lab import room, space
+from lab import space
 from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.launch import LAUNCHERS, chosen
 from lab.models import as_json
+from lab.ops.grid import Grid, Runs, bytes_of
 from lab.ops.jobs import check_fits
-from lab.ops.rows import FOLDERS, Runs, export, is_whole, pictures, rows, runs_of, stored
-from lab.people import admit, check_places, who
+from lab.ops.rows import FOLDERS, export, is_whole, pictures, rows, runs_of, stored
+from lab.people import check_places, who
 from lab.pictures import write_atomically
-from lab.queue import Queue
 from lab.runs import start_of
-from lab.store import About, Store, Stored
-from lab.study import KNOWN, Cell, Study
-from lab.supervisor import ensure
+from lab.study import KNOWN, Study
 from lab.variants import unknown
 
 
@@ -76,15 +71,15 @@ def study(options: StudyOptions) -> dict[str, Any] | list[dict[str, Any]]:
         return [_listed(name) for name in names()]
     if options.out or options.launcher != chosen():
         check_places()
-    wanted, store = options.study(), Store()
-    runs = runs_of(store, wanted)
+    wanted = options.study()
+    runs = runs_of(wanted)
     return {
         "make": lambda: make(wanted),
         "plan": lambda: plan(wanted),
-        "run": lambda: run(wanted, store, runs, options.launcher),
+        "run": lambda: run(wanted, runs, options.launcher),
         "status": lambda: status(wanted, runs),
         "show": lambda: show(wanted, runs),
-        "stop": lambda: stop(wanted, store, runs),
+        "stop": lambda: _grid(wanted, runs).stop(),
         "export": lambda: export(wanted, runs, options.out),
     }[options.what]()
 
@@ -92,7 +87,7 @@ def study(options: StudyOptions) -> dict[str, Any] | list[dict[str, Any]]:
 def _listed(name: str) -> dict[str, Any]:
     found = find(name)
     assert found is not None
-    measured = _measured(rows(found, runs_of(Store(), found)))
+    measured = _measured(rows(found, runs_of(found)))
     return {
         "name": name,
         "help": f"{len(found.cells())} trainings; {measured} of {_asked(found)} measurements stored",
@@ -133,7 +128,7 @@ def plan(wanted: Study) -> dict[str, Any]:
         "training_hours": training / 3600,
         "measuring_hours": sampling / 3600,
         "hours": (training + sampling) / 3600,
-        "bytes": _bytes(cells),
+        "bytes": bytes_of(cells),
     }
 
 
@@ -142,49 +137,17 @@ def study_seconds(options: StudyOptions) -> int:
     return space.BEGIN if options.what == "plan" else 0
 
 
-def _bytes(cells: Sequence[Cell]) -> int:
-    """What the checkpoints and logs of these cells take, and the states of the one that is trained."""
-    start, train = start_of(cells[0].recipe), cells[0].recipe.train
-    size = sum(parameter.numel() for parameter in start.unet.parameters()) * room.FLOAT
-    return len(cells) * (size + room.LOG) + room.needed(start, train)
-
-
-def run(wanted: Study, store: Store, runs: Runs, launcher: Any) -> dict[str, Any]:
+def run(wanted: Study, runs: Runs, launcher: Any) -> dict[str, Any]:
     """Submit what is not there yet, and take up again what was stopped; what is done, here or before, stays done."""
-    if launcher.attended:
-        raise LabError(
-            "A study trains in the background, and here trainings go on only while somebody asks; "
-            "run it where LAB_LAUNCHER is another one."
-        )
-    admit(0, trains=True)
-    known, queue = stored(wanted.name), Queue(store)
-    cells = [cell for cell in wanted.cells() if cell.key in runs or not is_whole(cell, known)]
-    if new := [cell for cell in cells if cell.key not in runs]:
-        room.check(store.root, _bytes(new))
+    grid = _grid(wanted, runs)
+    grid.check(launcher)
     write_atomically(_own() / wanted.name / "study.json", as_json(wanted.model_dump(mode="json")))
-    counts: Counter[str] = Counter()
-    if len(cells) < len(wanted.cells()):
-        counts["stored"] = len(wanted.cells()) - len(cells)
-    for cell in cells:
-        its = runs.get(cell.key)
-        if its is None:
-            queue.put(store.create(cell.recipe, _about(wanted, cell, launcher), cell.exam))
-            counts["submitted"] += 1
-        elif its.state.condition in ("stopped", "failed", "lost"):
-            queue.put_back(its)
-            counts["resumed"] += 1
-        else:
-            counts[its.state.condition] += 1
-    ensure(store)
-    return {"study": wanted.name, **counts}
+    return grid.run(launcher, lambda store, cell, about: store.create(cell.recipe, about, cell.exam))
 
 
-def _about(wanted: Study, cell: Cell, launcher: Any) -> About:
-    title = f"{wanted.name}: {cell.title}"[:80]
-    where = launcher.as_json()
-    return About(
-        owner=who().name, title=title, created=time.time(), launcher=where, study=wanted.name, previews=0
-    )
+def _grid(wanted: Study, runs: Runs) -> Grid:
+    known = stored(wanted.name)
+    return Grid(wanted.name, wanted.cells(), runs, lambda cell: is_whole(cell, known))
 
 
 def status(wanted: Study, runs: Runs) -> dict[str, Any]:
@@ -204,33 +167,5 @@ def show(wanted: Study, runs: Runs) -> dict[str, Any]:
 
 
 def _progress(wanted: Study, runs: Runs, found: list[dict[str, Any]]) -> dict[str, Any]:
-    known = stored(wanted.name)
-    cells = [_state(cell, runs.get(cell.key), known) for cell in wanted.cells()]
-    return {
-        "study": wanted.name,
-        "cells": cells,
-        "states": dict(Counter(cell["state"] for cell in cells)),
-        "measured": _measured(found),
-        "asked": _asked(wanted),
-    }
-
-
-def _state(cell: Cell, its: Stored | None, known: list[dict[str, Any]]) -> dict[str, Any]:
-    if its is None:
-        state = "stored" if is_whole(cell, known) else "not run"
-        return {"cell": cell.title, "state": state, "run": "", "answers": 0}
-    return {
-        "cell": cell.title,
-        "state": its.state.condition,
-        "run": its.id,
-        "answers": len(its.exam.answers()),
-    }
-
-
-def stop(wanted: Study, store: Store, runs: Runs) -> dict[str, Any]:
-    """Ask every run of a study to stop; `run` takes them up again."""
-    going = [each for each in runs.values() if each.state.condition in ("queued", "running", "lost")]
-    for each in going:
-        each.ask_to_stop()
-    ensure(store)
-    return {"study": wanted.name, "asked": len(going)}
+    states = _grid(wanted, runs).states(lambda its: len(its.exam.answers()))
+    return {**states, "measured": _measured(found), "asked": _asked(wanted)}
