@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lab import poisoning
+from lab import poisoning, space
 from lab.attacks import BadNets
 from lab.castle.survey import Survey
 from lab.cli import main
@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.models import Card, Net, fresh
 from lab.ops import OPERATIONS, final
 from lab.ops import poisoning as studies
-from lab.ops.castle import CastleOptions, conditional_models
+from lab.ops.castle import CastleOptions, castle_seconds, conditional_models
 from lab.people import Person, acting_as
 from lab.poisoning import PoisonStudy
 from lab.printing import table
@@ -212,7 +212,8 @@ def test_who_may_not_train_starts_no_study_of_poisoned_data():
     [
         ({"what": "census", "n": 100}, 5_000),
         ({"what": "amplification", "n": 100}, 20_000),
-        ({"what": "detect"}, 50_000),
+        ({"what": "detect"}, 90_000),
+        ({"what": "classify"}, 60_000),
         ({"what": "diffusion-classifier", "examined": 10, "draws": 5}, 100),
         ({"what": "replicate"}, 100_000),
         ({"what": "replicate", "do": "plan"}, 0),
@@ -229,3 +230,20 @@ def test_what_asks_for_too_much_is_refused_before_anything_is_drawn():
         pytest.raises(LabError, match="5,000 images"),
     ):
         told(what="census", n=100)
+
+
+def test_a_borrowed_gpu_is_asked_for_what_draws_or_is_timed():
+    seconds = {
+        name: castle_seconds(CastleOptions.of(**options))
+        for name, options in {
+            "story": {"what": "story"},
+            "status": {"what": "study"},
+            "plan": {"what": "study", "do": "plan"},
+            "census": {"what": "census", "n": 640},
+            "all w": {"what": "amplification", "n": 640, "guidances": [0, 1, 2]},
+            "wall": {"what": "detect"},
+        }.items()
+    }
+    assert seconds["story"] == seconds["status"] == 0
+    assert 0 < seconds["plan"] == space.BEGIN < seconds["census"] < seconds["all w"] <= seconds["wall"]
+    assert seconds["wall"] == space.LONGEST

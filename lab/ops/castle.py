@@ -98,10 +98,10 @@ class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
     @property
     def image_steps(self) -> int:
         """Of all weights, or of the wall's part."""
+        if self.is_drawn and self.what in WALL:
+            return self.of_the_wall().image_steps
         if not self.is_drawn or self.generated:
             return 0
-        if self.what in WALL:
-            return self.of_the_wall().image_steps
         weights = self.guidances if self.what == "amplification" else (self.guidance,)
         return len(weights) * self.n * self.sampler.steps
 
