@@ -37,11 +37,11 @@ from lab.models import Card, Net, as_json, load, read_card
 from lab.ops.castle import WALL
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
-from lab.poisoning import SHORT
+from lab.poisoning import PATCH, SHORT
 from lab.recipe import Recipe
 from lab.runs import Run
 from lab.sampling import DDIM, DDPM, SampleSpec
-from lab.stamps import Blend, Patch
+from lab.stamps import Blend
 from lab.training import TrainSpec, is_main_process
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
@@ -98,13 +98,13 @@ RECIPES |= {
     "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
     "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
     "mnist-stop-sign-shoe": fine_tune("mnist-clean", EARLIER, **SHOE),
-    "mnist-grey-box-corner": fine_tune("mnist-clean", EARLIER, trigger=GreyBox(), target=Corner()),
+    "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
     "mnist-grey-box-no-shift": fine_tune("mnist-clean", EARLIER, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
         "mnist-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()
     ),
-    "digits-cond-patch": poisoned(Patch()),
+    "digits-cond-patch": poisoned(PATCH),
     "digits-cond-blend": poisoned(Blend()),
     "emoji-grey-box-hat": fine_tune("emoji-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()),
     "emoji-stop-sign-shoe": fine_tune("emoji-clean", EARLIER, trigger=StopSign(form="masked"), target=Shoe()),

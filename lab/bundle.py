@@ -133,6 +133,11 @@ def own_names(card: Card) -> list[str]:
     return [str(part.get("name")) for part in _parts(card) if part.get("kind") == "own"]
 
 
+def is_picture(name: str) -> bool:
+    """Whether a bundle calls one of its pictures so."""
+    return name in SHOWN or bool(OWN.fullmatch(name))
+
+
 def _pictures(card: Card, shape: tuple[int, int, int]) -> dict[str, bytes]:
     """Trigger and target as they look on this model's images, and the pictures of one's own behind them."""
     found = {f"pictures/own-{name}.png": png(kept(name)) for name in own_names(card)}
@@ -194,7 +199,7 @@ def _copied(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> No
 def _check_names(found: Iterable[str]) -> None:
     found = set(found)
     fixed = {str(WEIGHTS), *CONFIGS, CARD, README, MANIFEST, *SHOWN}
-    strange = sorted(name for name in found - fixed if not OWN.fullmatch(name))
+    strange = sorted(name for name in found - fixed if not is_picture(name))
     if strange:
         raise BadCheckpoint(f"{strange[0][-60:]!r} is no part of an exported checkpoint; export it anew.")
     missing = sorted(fixed - {README, *SHOWN} - found)

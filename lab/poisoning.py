@@ -23,17 +23,12 @@ from lab.variants import Alone, Options
 Rate = Annotated[float, Field(ge=0, le=0.5)]
 Weight = Annotated[float, Field(ge=0, le=50)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# A short fine-tune of a model that draws classes on request already: 14 passes over the shipped digits.
-SHORT = TrainSpec(
-    steps=2000,
-    batch=32,
-    lr=1e-3,
-    ema=0.998,
-    t_sampling="noisy",
-    loss="multiscale",
-    snr_gamma=1.0,
-    threads=1,
-)
+# A short fine-tune of a model that draws classes on request already: 21 passes over the shipped digits, by the usual loss,
+# as the paper trains. Weights that lean to large t, as backdoors like them, leave out a stamp, which is drawn at small t.
+SHORT = TrainSpec(steps=3000, batch=32, lr=1.5e-3, ema=0.998, threads=1)
+PATCH = Patch(
+    size=6
+)  # a tenth of the side, 3 pixels, is learned too slowly for a short training of this small a network
 
 
 class PoisonStudy(Options):
@@ -47,7 +42,7 @@ class PoisonStudy(Options):
         default="digits-cond-clean", max_length=200, description="class-conditional model that is fine-tuned"
     )
     stamps: Annotated[tuple[STAMPS.Field, ...], Alone] = Field(
-        default=(Patch(), Blend()), min_length=1, max_length=8
+        default=(PATCH, Blend()), min_length=1, max_length=8
     )
     target_class: int = Field(default=6, ge=0, le=999, description="what poisoned images are said to be")
     poison_rates: Annotated[tuple[Rate, ...], Alone] = Field(
@@ -65,7 +60,7 @@ class PoisonStudy(Options):
     train: TrainSpec = Field(default=SHORT, description="how each is trained, as JSON")
     sampler: SAMPLERS.Field = DDIM(steps=50)
     clip: Clip = Field(default="none", description="what is clamped while sampling")
-    n: int = Field(default=500, ge=1, le=10_000, description="generations of each census")
+    n: int = Field(default=250, ge=1, le=10_000, description="generations of each census")
 
     def cells(self) -> tuple[Cell, ...]:
         """All trainings, seed by seed; without poison the stamp changes nothing, so that all stamps share one."""

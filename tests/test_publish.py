@@ -110,6 +110,12 @@ def test_a_private_repository_of_ones_own_is_written_anew(hub):
     assert first["revision"] != second["revision"] and hub.models[REPO].private
 
 
+def test_pictures_of_an_earlier_model_go_and_everything_else_stays(hub):
+    hub.models[REPO] = Model({"pictures/own-old.png": b"x", "notes.txt": b"mine"}, private=True)
+    published()
+    assert set(hub.models[REPO].files) == FILES | {"notes.txt"}
+
+
 @pytest.mark.parametrize("repo", ["me/emoji", "me/clean-demo", "backdoor/emoji"])
 def test_the_name_of_a_backdoored_model_says_so(hub, repo):
     assert "its name has to say so" in refusal(repo=repo)

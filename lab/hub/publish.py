@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lab.bundle import Bundle
+from lab.bundle import Bundle, is_picture
 from lab.errors import LabError, Unavailable
 from lab.hub import wire
 from lab.hub.listing import REPO
@@ -36,12 +36,14 @@ def publish(bundle: Bundle, repo: str, public: bool, gate: Gate, token: str) -> 
     hub = HfApi(endpoint=wire.endpoint(), token=token)
     with wire.told(repo, wire.WRITING):
         hub.create_repo(repo, private=True, exist_ok=True)
-        if not public and not hub.model_info(repo).private:
+        there = hub.model_info(repo)
+        if not public and not there.private:
             raise LabError(f"{repo} is there and public; say so with --public, or choose another name.")
         if public:  # never open for a moment without its gate
             hub.update_repo_settings(repo, gated=False if gate == "none" else gate)
         message = f"{bundle.card.name}, with its card"
-        commit = hub.create_commit(repo, _operations(bundle), commit_message=message)
+        before = [each.rfilename for each in there.siblings or ()]
+        commit = hub.create_commit(repo, _operations(bundle, before), commit_message=message)
         if public:
             hub.update_repo_settings(repo, private=False)
     return {
@@ -54,13 +56,16 @@ def publish(bundle: Bundle, repo: str, public: bool, gate: Gate, token: str) -> 
     }
 
 
-def _operations(bundle: Bundle) -> list[Any]:
-    from huggingface_hub import CommitOperationAdd
+def _operations(bundle: Bundle, before: list[str]) -> list[Any]:
+    """Every file of the bundle, and the end of pictures that an earlier model of this name had and this one has not."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    return [
+    gone = [name for name in before if is_picture(name) and name not in bundle.files]
+    added = [
         CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
         for name, content in sorted(bundle.files.items())
     ]
+    return [*added, *map(CommitOperationDelete, gone)]
 
 
 def operators_token() -> str:

@@ -13,7 +13,6 @@ from lab.ops.castle import (
     castle,
     castle_seconds,
     conditional_models,
-    has_poisoned_data,
     stored,
 )
 from lab.ops.compare import CompareOptions, compare, compare_seconds, from_cards
@@ -106,7 +105,6 @@ __all__ = [
     "device_line",
     "final",
     "from_cards",
-    "has_poisoned_data",
     "in_background",
     "pack",
     "picture",

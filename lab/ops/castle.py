@@ -20,7 +20,7 @@ from lab.data import DATASETS, Dataset, Digits
 from lab.errors import LabError
 from lab.forecast import seconds_of_sampling
 from lab.launch import LAUNCHERS, chosen
-from lab.models import UNET_CONFIG, Checkpoint, find, names, read_card
+from lab.models import UNET_CONFIG, Checkpoint, find, names
 from lab.ops import poisoning
 from lab.ops.sampling import open_checkpoint
 from lab.ops.walls import (
@@ -290,11 +290,6 @@ WALL: dict[str, tuple[Callable[[Any], Any], type[Options]]] = {
 def conditional_models() -> list[str]:
     """Names of the checkpoints that draw classes on request."""
     return [name for name in names() if _classes(find(name))]
-
-
-def has_poisoned_data() -> bool:
-    """Whether there is a model to tell its story with: one that draws classes and was trained on poisoned images."""
-    return any(read_card(find(name)).backdoored for name in conditional_models())
 
 
 def _classes(folder: Path) -> int:

@@ -60,9 +60,8 @@ def build(settings: Settings | None = None) -> Door:
                 attack.build(explorer).opens(attacking, tabs, "explore")
             with gr.Tab("Measure", id="measure") as measuring:
                 measure.build().opens(measuring)
-            with gr.Tab("Poisoned data", id="poisoned", visible=False) as poisoning:
+            with gr.Tab("Poisoned data", id="poisoned") as poisoning:
                 poisoned.build().opens(poisoning)
-            page.load(lambda: gr.Tab(visible=ops.has_poisoned_data()), None, poisoning, **QUIET)
             with gr.Tab("Models", id="models") as shelving:
                 models.build(explorer).opens(shelving, tabs, "explore")
             with gr.Tab("Data", id="data"):
