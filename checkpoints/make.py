@@ -348,7 +348,7 @@ def opening(name: str, runs: Path) -> None:
         if not path.exists():
             options = {"n": HALF, "guidance": 2.0} if what == "census" else {}
             found = ops.final(ops.OPERATIONS["castle"](what=what, checkpoint=name, **options))
-            write_atomically(path, as_json(found))
+            write_atomically(path, as_json({**found, "sha256": read_card(CHECKPOINTS / name).sha256}))
             print(name, what, flush=True)
 
 

@@ -14,10 +14,10 @@ from lab.attacks import BadNets
 from lab.castle.survey import Survey
 from lab.cli import main
 from lab.errors import LabError
-from lab.models import Card, Net, fresh
+from lab.models import Card, Net, find, fresh, read_card
 from lab.ops import OPERATIONS, final
 from lab.ops import poisoning as studies
-from lab.ops.castle import CastleOptions, castle_seconds, conditional_models
+from lab.ops.castle import WALL, CastleOptions, castle_seconds, conditional_models, stored
 from lab.people import Person, acting_as
 from lab.poisoning import PoisonStudy
 from lab.printing import table
@@ -192,6 +192,21 @@ def test_the_shipped_study_is_what_was_agreed():
 def test_an_unknown_study_is_named_with_those_there_are():
     with pytest.raises(LabError, match="study of poisoned data"):
         told(what="study", name="castel")
+
+
+@pytest.mark.parametrize("model", ["digits-cond-patch", "digits-cond-blend"])
+@pytest.mark.parametrize("what", ["census", *WALL])
+def test_what_the_tab_opens_with_ships_and_is_of_the_shipped_model(model, what):
+    found = stored(model, what)
+    assert found and found["sha256"] == read_card(find(model)).sha256
+    if what == "census":
+        (row,) = found["census"]
+        assert sum(row["counts"].values()) == row["n"] == 500 and row["guidance"] == 2
+        assert row["stamp"] == read_card(find(model)).attack["stamp"]
+
+
+def test_nothing_is_stored_of_a_model_that_is_none():
+    assert stored("../../emoji", "census") is None and stored("mnist-clean", "census") is None
 
 
 def test_a_table_of_rows_can_be_read(model):

@@ -44,6 +44,17 @@ def test_the_two_sides_are_told_before_anything_runs(poisoned: Page) -> None:
     assert poisoned.evaluate(OVERFLOW) <= 0
 
 
+def test_what_ships_is_shown_at_once(poisoned: Page) -> None:
+    expect(poisoned.locator("#poison-story .group")).to_have_count(4)
+    poisoned.get_by_role("tab", name="The castle wall").click()
+    expect(poisoned.locator("#wall-status")).to_contain_text("Made beforehand")
+    expect(poisoned.locator("#wall-found")).to_contain_text("attack success")
+    poisoned.get_by_label(re.compile("^Detection")).click()
+    expect(poisoned.locator("#wall-found")).to_contain_text("AUROC")
+    choose_asked(poisoned)
+    expect(poisoned.locator("#wall-found")).to_have_text("")
+
+
 def test_a_census_is_taken_and_sorted(poisoned: Page) -> None:
     choose_asked(poisoned)
     press(poisoned, "Take the census")
