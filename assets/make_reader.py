@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import ModuleDict
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from lab.data import Digits, EmojiFaces, Images
+from lab.data import Digits, EmojiFaces
+from lab.images import Images
 from lab.metrics.reader import DIGITS, FACES, STAMPED, Reader, scores_by
 from lab.models import as_json, sha256
 from lab.pictures import write_atomically

@@ -10,9 +10,10 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from lab.borrowed import torch
-from lab.data import Dataset, Digits, EmojiFaces, Images
+from lab.data import Dataset, Digits, EmojiFaces
 from lab.engine import Denoiser
 from lab.errors import LabError
+from lab.images import Images
 from lab.metrics import Evidence, Extractor, Score, scores_of
 from lab.metrics.reader import DIGITS, FACES, Reader
 from lab.models import Card, Checkpoint, find

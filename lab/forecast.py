@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from lab.attacks import Attack, Batch
 from lab.borrowed import torch
-from lab.data import Images
 from lab.diffusion import Schedule, seeded_noise
 from lab.engine import Denoiser
 from lab.evaluate import Sampling
+from lab.images import Images
 from lab.models import Checkpoint
 from lab.recipe import Recipe
 from lab.runs import start_of

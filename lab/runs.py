@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.borrowed import torch
-from lab.data import Images
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
+from lab.images import Images
 from lab.models import Card, Checkpoint, as_json, conditional, fresh, load, names
 from lab.people import check_places
 from lab.pictures import write_atomically

@@ -20,9 +20,9 @@ from pydantic import Field
 from lab.attacks import Attack, Batch
 from lab.borrowed import torch
 from lab.crew import crew
-from lab.data import Images
 from lab.engine import best_device, has_bf16
 from lab.errors import LabError
+from lab.images import Images
 from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
 from lab.progress import Tick

@@ -14,8 +14,8 @@ import pytest
 import torch
 from browsing import address, browser, page, served_home, visitor  # noqa: F401  # fixtures
 
-from lab.data import Images
 from lab.diffusion import Schedule
+from lab.images import Images
 from lab.models import Card, Checkpoint, Net
 
 # NumPy's advice to PyTorch, on lines of diffusers that are right

@@ -7,8 +7,9 @@ import torch
 
 from lab.attacks import ATTACKS, BadNets
 from lab.attacks.badnets import likeness, triggered_share
-from lab.data import Digits, Images
+from lab.data import Digits
 from lab.errors import LabError
+from lab.images import Images
 from lab.models import Net, conditional, fresh
 from lab.recipe import Recipe
 from lab.stamps import STAMPS, Blend, Patch

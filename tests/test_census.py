@@ -10,8 +10,9 @@ from lab.castle.bench import Bench, ByReader, drawn, made_ready
 from lab.castle.census import GROUPS, confusion, counted, groups
 from lab.castle.judges import Errors, Rate, TriggerJudge, measured
 from lab.castle.survey import Asked, Survey, examples
-from lab.data import Digits, Folder, Images
+from lab.data import Digits, Folder
 from lab.errors import LabError
+from lab.images import Images
 from lab.metrics.reader import STAMPED
 from lab.models import Card, Checkpoint, Net, fresh
 from lab.poisoning import PoisonStudy

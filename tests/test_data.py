@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.data import DATASETS, Digits, EmojiFaces, Folder, HubDataset, Images, poisoned_indices, split_indices
+from lab.data import DATASETS, Digits, EmojiFaces, Folder, HubDataset
 from lab.errors import LabError, Unavailable, UnknownName
+from lab.images import Images, poisoned_indices, split_indices
 from lab.pictures import keep_set
 
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100")

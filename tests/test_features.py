@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.data import Digits, Images
+from lab.data import Digits
 from lab.errors import LabError, Unavailable
+from lab.images import Images
 from lab.metrics import Evidence, features, inception, perceptual, reader, real, scores_of
 from lab.metrics.features import (
     KID,

@@ -9,8 +9,9 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from lab.data import Digits, EmojiFaces, Images
+from lab.data import Digits, EmojiFaces
 from lab.errors import LabError
+from lab.images import Images
 from lab.metrics import METRICS, Evidence, pixel, reader
 from lab.metrics.features import FeatureDistance
 from lab.metrics.perceptual import LPIPS

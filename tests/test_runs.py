@@ -12,8 +12,8 @@ from together import together
 
 from lab import runs
 from lab.attacks import BadDiffusion
-from lab.data import poisoned_indices
 from lab.errors import LabError
+from lab.images import poisoned_indices
 from lab.models import Net, load
 from lab.recipe import Recipe
 from lab.runs import Run, command, default_sampler

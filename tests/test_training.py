@@ -16,9 +16,9 @@ import torch
 from together import together
 
 from lab.attacks import BadDiffusion, BadNets, NoAttack
-from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule
 from lab.errors import LabError
+from lab.images import Images, poisoned_indices
 from lab.losses import loss_of, mse, multiscale, snr_weight
 from lab.models import Card, Checkpoint, Net
 from lab.progress import Tick

@@ -8,9 +8,10 @@ from poisoning import last
 
 from lab.attacks import ATTACKS
 from lab.castle.world import World
-from lab.data import Digits, take
+from lab.data import Digits
 from lab.diffusion import Schedule
 from lab.errors import LabError
+from lab.images import take
 from lab.models import Card, Checkpoint, Net
 from lab.ops import walls as ops
 from lab.ops.walls import DetectOptions, LearnOptions, ReplicateOptions, VoteOptions, WallOptions

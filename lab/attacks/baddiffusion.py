@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from lab.attacks.base import Attack, Batch
 from lab.borrowed import torch
-from lab.data import Images
 from lab.diffusion import Schedule, at, q_sample
 from lab.errors import LabError
+from lab.images import Images
 from lab.triggers import TARGETS, TRIGGERS, GreyBox, Hat, shape_of
 
 if TYPE_CHECKING:

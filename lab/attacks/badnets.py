@@ -10,8 +10,8 @@ from pydantic import Field
 
 from lab.attacks.base import Attack
 from lab.borrowed import torch
-from lab.data import Images, as_bytes
 from lab.errors import LabError
+from lab.images import Images, as_bytes
 from lab.stamps import STAMPS, Patch
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from lab.borrowed import torch
-from lab.data import Images, poisoned_indices
 from lab.diffusion import Schedule, q_sample
+from lab.images import Images, poisoned_indices
 from lab.triggers import Target, Trigger
 from lab.variants import Variant
 

@@ -11,8 +11,9 @@ from lab.attacks import NoAttack
 from lab.bench.base import Case
 from lab.bench.sampling import LARGE, MODEL, flops
 from lab.borrowed import diffusers_class, torch
-from lab.data import Digits, Images
+from lab.data import Digits
 from lab.diffusion import Schedule, q_sample
+from lab.images import Images
 from lab.models import Checkpoint, fresh, load
 from lab.training import BETAS, TrainSpec, training_loop
 

@@ -13,10 +13,11 @@ from lab.castle.census import Census, counted, groups
 from lab.castle.classifiers import Classifier, ClassifierSpec, trained
 from lab.castle.judges import Errors, Reads, TriggerJudge, measured
 from lab.castle.labelled import Labelled
-from lab.data import Dataset, Images
+from lab.data import Dataset
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import BATCH, Sampling
+from lab.images import Images
 from lab.metrics.reader import STAMPED, Reader
 from lab.models import Checkpoint
 from lab.progress import Tick

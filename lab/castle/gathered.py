@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.captions import class_of
-from lab.data import Dataset, Images, SizedDataset
+from lab.data import Dataset, SizedDataset
 from lab.errors import LabError
+from lab.images import Images
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lab.borrowed import torch
-from lab.data import Images
 from lab.errors import LabError
+from lab.images import Images
 from lab.metrics.pixel import wilson
 from lab.stamps import Stamp
 from lab.triggers import shape_of

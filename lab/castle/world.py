@@ -13,10 +13,11 @@ from lab.castle.classifiers import Exam
 from lab.castle.diffusion_classifier import Conditional
 from lab.castle.judges import TriggerJudge
 from lab.castle.labelled import Labelled
-from lab.data import DATASETS, Images
+from lab.data import DATASETS
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import BATCH, Sampling
+from lab.images import Images
 from lab.models import Checkpoint
 from lab.progress import Tick
 from lab.sampling import SampleSpec

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from lab.data import Images
+from lab.images import Images
 from lab.metrics.reader import Reader
 from lab.variants import Options, Variant
 

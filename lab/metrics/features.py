@@ -17,7 +17,7 @@ from lab.metrics.real import named, real_features, score
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lab.data import Images
+    from lab.images import Images
     from lab.metrics.base import Extractor
 
 FLAT = 1e-10  # of the largest eigenvalue: below it is what float64 makes of 0

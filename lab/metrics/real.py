@@ -10,7 +10,7 @@ from cachetools import LRUCache, cached
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from lab.data import Images
+from lab.images import Images
 from lab.metrics.base import Extractor, Score
 from lab.pictures import write_atomically
 from lab.places import beside, home

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from lab import pictures
 from lab.borrowed import torch
-from lab.data import DATASETS, Digits, Folder, Images
+from lab.data import DATASETS, Digits, Folder
+from lab.images import Images
 from lab.ops.exploring import compact
 from lab.pictures import columns, uri
 from lab.variants import Options, Registry

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lab import pictures, space
 from lab.borrowed import torch
-from lab.data import DATASETS, Images
+from lab.data import DATASETS
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import (
@@ -27,6 +27,7 @@ from lab.evaluate import (
     trigger_of,
 )
 from lab.explore import cached
+from lab.images import Images
 from lab.metrics.inception import inception
 from lab.models import Checkpoint, as_json, load
 from lab.people import check_places
