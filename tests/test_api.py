@@ -95,20 +95,8 @@ def test_exactly_the_public_operations_are_offered_by_name(client):
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if not operation.public])
 def test_what_is_made_of_paths_of_the_server_is_not_offered(client, name):
     assert name in {
-        *(
-            "sample",
-            "study",
-            "castle",
-            "train",
-            "watch",
-            "attend",
-            "work",
-            "bench",
-            "compile",
-            "keep",
-            "user",
-        ),
-        *("hub", "discard", "export", "import", "publish"),
+        *("train", "watch", "attend", "work", "bench", "compile", "keep", "user"),
+        *("hub", "export", "import", "publish"),
     }
     with pytest.raises(ValueError, match="Cannot find"):
         client.predict({}, api_name=f"/{name}")
@@ -126,6 +114,9 @@ def test_what_is_made_of_paths_of_the_server_is_not_offered(client, name):
         ("look", {}),
         ("look", {"trigger": "stop_sign", "target": "shoe", "sampler": "ddim", "clip": "x0", "seed": 5}),
         ("explore", QUICK),
+        ("sample", {**QUICK, "trigger": "grey_box", "clip": "x0"}),
+        ("castle", {"what": "story"}),
+        ("study", {}),
     ],
 )
 def test_an_answer_is_the_operations_own(client, name, options):
@@ -158,6 +149,12 @@ def test_a_painting_can_be_used_after_it_was_sent(client):
         ("explore", {"sampler": "lms", "clip": "x0"}, "lms has no clip 'x0'"),
         ("paint", {"pixels": [[99, 0, "#ffffff"]]}, "below 32"),
         ("paint", {"pixels": [[0, 0, "#ffffff"]], "name": "../up"}, "a-z"),
+        ("sample", {"out": "/tmp/x"}, "no option called 'out'"),
+        ("sample", {"trigger_file": "/etc/passwd"}, "trigger_file"),
+        ("castle", {"what": "study", "do": "export", "out": "/tmp/x"}, "no option called 'out'"),
+        ("castle", {"generated": {"kind": "folder", "path": ""}}, "not a folder of images"),
+        ("study", {"what": "run", "launcher": "ray"}, "launcher"),
+        ("discard", {"checkpoint": "mnist-clean"}, "stays"),
         ("look", [1, 2], "one JSON object"),
         ("explore", "hello", "one JSON object"),
     ],

@@ -145,6 +145,16 @@ def test_models_of_one_name_do_not_share_what_is_remembered(tiny):
         ("evaluate", {"checkpoint": "./x", "n": 1}),
         ("evaluate", {"n": 1, "reference": {"kind": "folder", "path": "/etc"}}),
         ("study", {"what": "export", "name": "poison-rates", "out": "/tmp/x"}),
+        ("study", {"what": "plan", "name": "x", "base": "/etc/x"}),
+        ("castle", {"checkpoint": "/etc/x"}),
+        ("castle", {"what": "replicate", "clean": "./x"}),
+        ("castle", {"generated": {"kind": "folder", "path": "/etc"}}),
+        ("castle", {"dataset": {"kind": "folder", "path": "/etc"}}),
+        ("castle", {"what": "study", "do": "export", "out": "/tmp/x"}),
+        ("castle", {"what": "study", "do": "run", "launcher": "ray"}),
+        ("sample", {"checkpoint": "/etc/x"}),
+        ("sample", {"out": "/tmp/x"}),
+        ("sample", {"trigger_file": "/etc/passwd"}),
     ],
 )
 @pytest.mark.parametrize("person", [ADA, TEACHER, Settings().person("", "teacher")], ids=lambda p: p.name)

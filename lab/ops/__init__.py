@@ -127,7 +127,14 @@ OPERATIONS: dict[str, Operation] = {
         Operation("list", list_things, ListOptions),
         Operation("describe", describe, DescribeOptions),
         Operation("peek", peek, PeekOptions),
-        Operation("sample", sample, SampleOptions, public=False, gpu=sample_seconds),
+        Operation(
+            "sample",
+            sample,
+            SampleOptions,
+            closed=("trigger_file", "target_file", "out"),
+            heavy=True,
+            gpu=sample_seconds,
+        ),
         Operation(
             "evaluate",
             evaluate,

@@ -33,6 +33,7 @@ from lab.ops.walls import (
     replicate,
     vote,
 )
+from lab.people import check_places
 from lab.pictures import png, tile, uri
 from lab.places import ASSETS
 from lab.poisoning import PoisonStudy
@@ -262,6 +263,8 @@ def _spread(marks: torch.Tensor) -> torch.Tensor:
 
 def study(options: CastleOptions) -> dict[str, Any]:
     """The grid of trainings: its status, what it costs, run, stop, export."""
+    if options.out or options.launcher != chosen():
+        check_places()
     wanted: PoisonStudy = poisoning.find(options.name)
     return {
         "status": lambda: poisoning.status(wanted),

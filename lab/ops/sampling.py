@@ -37,6 +37,8 @@ from lab.sampling import SAMPLERS, SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, NoTrigger, Target, Trigger
 from lab.variants import Alone
 
+SHOWN = 64  # samples in the picture of a result
+
 
 class SamplerOptions(SampleSpec):
     """A checkpoint and how to sample it."""
@@ -50,6 +52,11 @@ class SamplerOptions(SampleSpec):
     exact: bool = Field(
         default=False, description="plain float32, one image at a time: bit for bit repeatable"
     )
+
+    @property
+    def image_steps(self) -> int:
+        """Of one condition."""
+        return self.n * self.spec().sampler.steps
 
     def spec(self) -> SampleSpec:
         """The sampling part alone."""
@@ -90,6 +97,8 @@ class SampleOptions(SamplerOptions):
 
 def sample(options: SampleOptions) -> Iterator[Tick | dict[str, Any]]:
     """Sample pictures from plain or triggered noise and measure them."""
+    if options.out or options.trigger_file or options.target_file:
+        check_places()
     checkpoint, spec = open_checkpoint(options.checkpoint), options.spec()
     trigger, target = options.drawn(), options.held_against(checkpoint)
     labels = _labels(options.labels, checkpoint)
@@ -103,6 +112,8 @@ def sample(options: SampleOptions) -> Iterator[Tick | dict[str, Any]]:
     result["target"] = target.as_json()
     if options.out:
         result["out"] = _write_samples(Path(options.out), images, result)
+    else:
+        result["picture"] = pictures.uri(_grid(images[:SHOWN]))
     yield result
 
 
@@ -129,9 +140,13 @@ def _from_file(path: str) -> dict[str, str]:
 def _write_samples(folder: Path, images: torch.Tensor, result: dict[str, Any]) -> str:
     for k, image in enumerate(images):
         pictures.write_atomically(folder / f"{k:05d}.png", pictures.png(pictures.to_image(image)))
-    pictures.write_atomically(folder / "grid.png", pictures.png(pictures.tile(images, columns(len(images)))))
+    pictures.write_atomically(folder / "grid.png", _grid(images))
     pictures.write_atomically(folder / "sample.json", as_json(result))
     return str(folder)
+
+
+def _grid(images: torch.Tensor) -> bytes:
+    return pictures.png(pictures.tile(images, columns(len(images))))
 
 
 def open_checkpoint(source: str) -> Checkpoint:
