@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from poisoning import last
@@ -89,6 +91,17 @@ def test_drawn_pictures_have_their_labels_in_turn(small):
     news = list(small.drawn(options.sample_spec()))
     assert [tick.step for tick in news[:-1]] == [1, 2] and len(news[-1]) == 40
     assert torch.equal(news[-1].labels, torch.arange(40) % 10) and news[-1].name == "drawn, w = 1"
+
+
+def test_a_set_is_drawn_once_for_all_parts(small):
+    spec = DetectOptions(**QUICK).sample_spec()
+    named = replace(small, checkpoint=replace(small.checkpoint, card=Card(**CARD, sha256="f" * 64)))
+    *ticks, first = named.drawn(spec)
+    (again,) = named.drawn(spec)
+    assert len(ticks) == 2 and torch.equal(first.x, again.x)
+    *ticks, other = named.drawn(spec.model_copy(update={"seed": 1}))
+    assert len(ticks) == 2 and not torch.equal(first.x, other.x)
+    assert len(list(small.drawn(spec))) == 3  # a model without a checksum is never taken for another one
 
 
 def test_detection_screens_both_sets_and_is_shown(small):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from lab.attacks import ATTACKS
 from lab.attacks.badnets import BadNets
@@ -25,6 +29,25 @@ from lab.triggers import NoTrigger
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MEMORY = 64 << 20  # bytes of drawn sets that are kept
+_DRAWN: LRUCache[str, Tensor] = LRUCache(MEMORY, getsizeof=lambda x: x.nbytes)
+_LOCK = Lock()  # a page has several threads
+
+
+def _remembered(checkpoint: Checkpoint, spec: SampleSpec) -> Tensor | None:
+    with _LOCK:
+        return _DRAWN.get(_key(checkpoint, spec))
+
+
+def _remember(checkpoint: Checkpoint, spec: SampleSpec, x: Tensor) -> None:
+    if checkpoint.card.sha256:  # without it nothing tells one model from another
+        with _LOCK, suppress(ValueError):  # larger than the whole memory
+            _DRAWN[_key(checkpoint, spec)] = x
+
+
+def _key(checkpoint: Checkpoint, spec: SampleSpec) -> str:
+    return f"{checkpoint.card.sha256} {spec.model_dump_json()}"
 
 
 @dataclass(frozen=True)
@@ -70,14 +93,26 @@ class World:
         return Exam(x, self.attack.stamp.stamp(x), labels[index], self.attack.target_class)
 
     def drawn(self, spec: SampleSpec) -> Iterator[Tick | Labelled]:
-        """Ticks, then spec.n pictures of all classes in turn; who carries the stamp is what the trigger judge says."""
-        labels, denoiser = torch.arange(self.classes), Denoiser(self.checkpoint.unet)
-        sampling = Sampling(self.checkpoint, spec, denoiser, labels)
+        """Ticks, then spec.n pictures of all classes in turn; who carries the stamp is what the trigger judge says.
+
+        Sets that were drawn lately come from memory: detection, classifiers and replication look at the same one.
+        """
+        x = _remembered(self.checkpoint, spec)
+        if x is None:
+            for x in self._drawn(spec):
+                if isinstance(x, Tick):
+                    yield x
+            assert isinstance(x, torch.Tensor)
+            _remember(self.checkpoint, spec, x)
+        labels = torch.arange(spec.n) % self.classes
+        yield Labelled(f"drawn, w = {spec.guidance:g}", x, labels, self.stamped(x), self.classes)
+
+    def _drawn(self, spec: SampleSpec) -> Iterator[Tick | Tensor]:
+        denoiser = Denoiser(self.checkpoint.unet)
+        sampling = Sampling(self.checkpoint, spec, denoiser, torch.arange(self.classes))
         for count, step in enumerate(sampling.steps(NoTrigger()), 1):
             yield Tick(count, step.total * -(-spec.n // BATCH), text="drawing pictures")
-        x = torch.cat(sampling.images).float()
-        name = f"drawn, w = {spec.guidance:g}"
-        yield Labelled(name, x, labels[torch.arange(spec.n) % self.classes], self.stamped(x), self.classes)
+        yield torch.cat(sampling.images).float()
 
     def stamped(self, x: Tensor) -> Tensor:
         """Which pictures carry the stamp by the trigger judge, (n,) bool; the judge's errors are in the census."""
