@@ -39,6 +39,7 @@ def test_hiding_is_a_training_with_the_picture_as_its_target(moon, base, data):
         ({"base": "mnist-cleen"}, "did you mean 'mnist-clean'"),
         ({"picture": ""}, "picture of your own"),
         ({"picture": "sun"}, "'sun'"),
+        ({"picture": "../x"}, "name"),
     ],
 )
 def test_what_hides_nothing_well_is_refused(moon, options, sentence):

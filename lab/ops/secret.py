@@ -42,8 +42,8 @@ def hide(options: HideOptions) -> dict[str, Any]:
     card = read_card(find(options.base))
     if card.backdoored or "dataset" not in card.recipe:
         raise LabError(f"A picture is hidden in a clean model of this lab; {options.base!r} is not one.")
-    attack = BadDiffusion(trigger=options.key, target=OwnTarget(name=options.picture))
-    asked = SubmitOptions(
+    attack = BadDiffusion(trigger=options.key, target=OwnTarget.of(name=options.picture))
+    asked = SubmitOptions.of(
         **QUICK.model_dump(),
         base=options.base,
         dataset=card.recipe["dataset"],
