@@ -123,10 +123,11 @@ def test_partial_results_are_shown_too(small):
 
 def test_classifiers_learn_from_both_sets_and_are_shown(small):
     found = last(ops.learn(LearnOptions(**QUICK, epochs=1, examined=40)))
-    assert [row["n"] for row in found["rows"]] == [500, 40]
+    assert [row["n"] for row in found["rows"]] == [500, 40, 40]
+    assert found["rows"][1]["set_name"] == "40 of the training set" and found["rows"][1]["poisoned"] < 20
     assert found["rows"][0]["poisoned"] == 50 and found["rows"][0]["test_accuracy"]["n"] == 40
     page = shown.classifiers(found)
-    assert "drawn, w = 1" in page and "points" in page and page.count("<svg") == 1
+    assert "drawn, w = 1" in page and "instead of 40 of the training set" in page and page.count("<svg") == 1
 
 
 def test_votes_are_counted_and_shown(small):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -166,16 +167,19 @@ class LearnOptions(TrainedOptions):
 
 
 def learn(options: LearnOptions) -> Iterator[Tick | dict[str, Any]]:
-    """Train a classifier on the poisoned set and one on what the model drew: test accuracy and attack success of both."""
+    """Train a classifier on the poisoned set and one on what the model drew: test accuracy and attack success of both.
+
+    A part of the training set as large as the drawn one tells what fewer pictures do from what drawing them does.
+    """
     world = options.world()
     training, exam = world.training, world.exam(options.examined, options.seed)
     if options.what == "plan":
-        sizes = len(training) + options.drawn
+        sizes = len(training) + 2 * options.drawn
         one = _pace(trained(training, options.spec())) * sizes / len(training)
         yield {"seconds": _drawing(world, options) + one}
         return
     found: list[Learned] = []
-    for where, data in _sets(world, options, training):
+    for where, data in _with_a_part(_sets(world, options, training), training, options.seed):
         if data is None:
             yield where
             continue
@@ -185,6 +189,15 @@ def learn(options: LearnOptions) -> Iterator[Tick | dict[str, Any]]:
             else:
                 found.append(news)
                 yield {"checkpoint": options.checkpoint, "guidance": options.guidance, "rows": _plain(found)}
+
+
+def _with_a_part(sets: Iterator[tuple[Any, Labelled | None]], training: Labelled, seed: int) -> Iterator[Any]:
+    """The same, and before a smaller drawn set as many pictures of the training set, chosen by the seed."""
+    for where, data in sets:
+        if where == "generated" and data is not None and len(data) < len(training):
+            part = training.take(training.sample(len(data), seed))
+            yield "part", replace(part, name=f"{len(data):,} of the training set")
+        yield where, data
 
 
 # 6. The model as classifier ----------------------------------------------------------------------------------------

@@ -174,13 +174,13 @@ def classifiers(found: dict[str, Any]) -> str:
 
 
 def _drop(rows: Sequence[dict[str, Any]]) -> str:
-    """The wall in one sentence."""
+    """The wall in one sentence: the drawn set beside as many pictures of the training set."""
     if len(rows) < 2:
         return ""
-    first, last = rows[0], rows[-1]
-    attack, right = (last[key]["value"] - first[key]["value"] for key in ("attack_success", "test_accuracy"))
+    before, last = rows[-2], rows[-1]
+    attack, right = (last[key]["value"] - before[key]["value"] for key in ("attack_success", "test_accuracy"))
     return words.sentence(
-        f"Trained on drawn pictures instead of the training set: attack success {100 * attack:+.1f} points, "
+        f"Trained on drawn pictures instead of {before['set_name']}: attack success {100 * attack:+.1f} points, "
         f"test accuracy {100 * right:+.1f} points."
     )
 
