@@ -8,12 +8,14 @@ import json
 import math
 import os
 import shlex
+import sys
 import zipfile
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +25,7 @@ from lab import ops, truth
 from lab.cli import nested, parser
 from lab.errors import LabError
 from lab.evaluate import CONDITIONS, target_of, trigger_of
+from lab.heap import give_back
 from lab.models import Card, Checkpoint, Net
 from lab.ops import OPERATIONS, TABLES, ExploreSpec, final
 from lab.progress import Tick
@@ -676,3 +679,32 @@ def test_the_device_line_says_where_and_why():
 def test_a_fresh_network_takes_the_images_of_its_dataset(given, shape):
     net = OPERATIONS["train"].options.of(**given).recipe().net
     assert (net.channels, net.side) == shape
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_what_a_heavy_operation_took_goes_back_when_it_ends_or_is_left(monkeypatch, left):
+    given = []
+    monkeypatch.setattr("lab.ops.base.give_back", lambda: given.append(1))
+    news = OPERATIONS["explore"](
+        a="", b="mnist-clean", n=1, controls=False, sampler={"kind": "ddpm", "steps": 2}
+    )
+    next(news)
+    assert not given
+    news.close() if left else final(news)
+    assert given == [1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's way of keeping memory")
+def test_free_memory_between_what_is_held_goes_back():
+    process, large, small = psutil.Process(), [], []
+    before = process.memory_info().rss
+    for _ in range(2000):  # below the size that is mapped on its own, with something small after each
+        large.append(bytearray(100_000))
+        small.append(bytearray(600))
+    large.clear()
+    give_back()
+    assert process.memory_info().rss - before < 100e6
+    assert len(small) == 2000

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab import space
 from lab.errors import LabError
+from lab.heap import give_back
 from lab.people import admit
 from lab.variants import Options, unknown
 
@@ -32,7 +33,7 @@ class Operation:
         admit(options.image_steps, self.trains)
         seconds = self.gpu(options) if self.gpu and space.is_lending() else 0
         if not seconds:
-            return self.fn(options)
+            return tidied(self.fn(options)) if self.heavy else self.fn(options)
         results = space.borrowed(self.fn, options, seconds)
         return results if inspect.isgeneratorfunction(self.fn) else final(results)
 
@@ -47,6 +48,21 @@ class Operation:
             if name in self.closed:
                 raise LabError(unknown("option", name, self.offered))
         return final(self(**values))
+
+
+def tidied(result: Any) -> Any:
+    """The same; when it is done, or was left, what it took for its way goes back to the system."""
+    if not isinstance(result, Iterator):
+        give_back()
+        return result
+    return _tidied(result)
+
+
+def _tidied(news: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from news
+    finally:
+        give_back()
 
 
 def final(result: Any) -> Any:
