@@ -51,7 +51,7 @@ def test_a_training_goes_on_while_its_visitor_asks(screen: Page) -> None:
     enter(attack.get_by_label("steps", exact=True), 100_000)
     screen.locator("#start").click()
     expect(live).to_contain_text("running, step")
-    expect(live.locator("progress:not([value='0'])")).to_be_visible()
+    expect(live.locator("progress:not([value='0'])")).to_be_visible(timeout=3 * PATIENCE)
     screen.locator("#stop-run").click()
     expect(live).to_contain_text("stopped, step")
     expect(live).to_contain_text("Continue trains for another minute")
