@@ -49,7 +49,7 @@ def test_what_ships_is_shown_at_once(poisoned: Page) -> None:
     poisoned.get_by_role("tab", name="The castle wall").click()
     expect(poisoned.locator("#wall-status")).to_contain_text("Made beforehand")
     expect(poisoned.locator("#wall-found")).to_contain_text("attack success")
-    poisoned.get_by_label(re.compile("^Detection")).click()
+    poisoned.locator("#wall-part").get_by_text("Detection:").click()
     expect(poisoned.locator("#wall-found")).to_contain_text("AUROC")
     choose_asked(poisoned)
     expect(poisoned.locator("#wall-found")).to_have_text("")
