@@ -20,7 +20,7 @@ from lab.evaluate import BATCH, Sampling
 from lab.images import Images
 from lab.metrics.reader import STAMPED, Reader
 from lab.models import Checkpoint
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.sampling import SampleSpec
 from lab.triggers import NoTrigger
 
@@ -89,11 +89,7 @@ def made_ready(attack: BadNets, dataset: Dataset) -> Iterator[Tick | Bench]:
         )
     match: Reads = ByReader(STAMPED)
     if dataset.kind not in READ:
-        for news in trained(_shown(clean, attack), ClassifierSpec()):
-            if isinstance(news, Tick):
-                yield news
-            else:
-                match = ByClassifier(news)
+        match = ByClassifier((yield from result_of(trained(_shown(clean, attack), ClassifierSpec()))))
     trigger = TriggerJudge.of(attack.stamp, clean)
     errors = measured(trigger, match, attack.stamp, attack.target_class, held_out)
     share = float((clean.labels == attack.target_class).double().mean())

@@ -15,7 +15,7 @@ from lab.errors import LabError
 from lab.metrics.base import Score
 from lab.metrics.pixel import wilson
 from lab.metrics.reader import features_by, fused, scores_by, small_cnn
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.variants import Options
 
 if TYPE_CHECKING:
@@ -168,13 +168,7 @@ class Learned(Options):
 
 def learned(data: Labelled, exam: Exam, spec: ClassifierSpec) -> Iterator[Tick | Learned]:
     """Train a classifier on a set and examine it: ticks, then test accuracy and attack success of its last state."""
-    classifier = None
-    for news in trained(data, spec):
-        if isinstance(news, Tick):
-            yield news
-        else:
-            classifier = news
-    assert classifier is not None
+    classifier = yield from result_of(trained(data, spec))
     yield Learned(
         set_name=data.name,
         n=len(data),

@@ -17,7 +17,7 @@ from lab.castle.census import GROUPS
 from lab.data import DATASETS, Dataset, Digits
 from lab.models import Checkpoint, as_json
 from lab.pictures import png, tile, write_atomically
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.sampling import SampleSpec
 from lab.variants import Options
 
@@ -71,11 +71,8 @@ class Survey:
             question = self.questions[number]
             for attack in question.attacks:
                 yield from _filled(benches, attack, question.dataset)
-            images = None
-            for images in drawn(checkpoint, question.attacks[0].target_class, question.spec):
-                if isinstance(images, Tick):
-                    yield images
-            assert isinstance(images, torch.Tensor)
+            target = question.attacks[0].target_class
+            images = yield from result_of(drawn(checkpoint, target, question.spec))
             self._write(number, question, images, benches)
 
     def _write(self, number: int, question: Asked, images: torch.Tensor, benches: dict[str, Bench]) -> None:
@@ -102,11 +99,7 @@ def _filled(benches: dict[str, Bench], attack: BadNets, dataset: Dataset) -> Ite
     """Put the bench of an attack into the table, if it is not there."""
     if (key := _key(attack, dataset)) in benches:
         return
-    for news in made_ready(attack, dataset):
-        if isinstance(news, Tick):
-            yield news
-        else:
-            benches[key] = news
+    benches[key] = yield from result_of(made_ready(attack, dataset))
 
 
 def row_of(bench: Bench, images: torch.Tensor, spec: SampleSpec | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lab.errors import LabError
 from lab.evaluate import BATCH, Sampling
 from lab.images import Images
 from lab.models import Checkpoint
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.sampling import SampleSpec
 from lab.triggers import NoTrigger
 
@@ -99,10 +99,7 @@ class World:
         """
         x = _remembered(self.checkpoint, spec)
         if x is None:
-            for x in self._drawn(spec):
-                if isinstance(x, Tick):
-                    yield x
-            assert isinstance(x, torch.Tensor)
+            x = yield from result_of(self._drawn(spec))
             _remember(self.checkpoint, spec, x)
         labels = torch.arange(spec.n) % self.classes
         yield Labelled(f"drawn, w = {spec.guidance:g}", x, labels, self.stamped(x), self.classes)

@@ -13,7 +13,7 @@ from pydantic import Field
 from lab import space
 from lab.attacks import BadNets
 from lab.borrowed import torch
-from lab.castle.bench import Bench, drawn, made_ready
+from lab.castle.bench import drawn, made_ready
 from lab.castle.gathered import asked_for
 from lab.castle.survey import examples, row_of
 from lab.data import DATASETS, Dataset, Digits
@@ -37,7 +37,7 @@ from lab.people import check_places
 from lab.pictures import png, tile, uri
 from lab.places import ASSETS
 from lab.poisoning import PoisonStudy
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.sampling import Clip, SampleSpec
 from lab.sides import phases, verdicts
 from lab.stamps import STAMPS
@@ -163,18 +163,10 @@ def amplification(options: CastleOptions) -> News:
 def _censuses(options: CastleOptions, weights: tuple[float, ...]) -> News:
     began, checkpoint = time.monotonic(), open_checkpoint(options.checkpoint)
     attack, dataset = world_of(checkpoint, options)
-    bench = None
-    for bench in made_ready(attack, dataset):
-        if isinstance(bench, Tick):
-            yield bench
-    assert isinstance(bench, Bench)
+    bench = yield from result_of(made_ready(attack, dataset))
     rows: list[dict[str, Any]] = []
     for w in weights:
-        images = None
-        for images in drawn(checkpoint, attack.target_class, options.spec(w)):
-            if isinstance(images, Tick):
-                yield images
-        assert isinstance(images, torch.Tensor)
+        images = yield from result_of(drawn(checkpoint, attack.target_class, options.spec(w)))
         pictures = {name: uri(each) for name, each in examples(images, bench).items()}
         rows.append(
             {
@@ -189,11 +181,8 @@ def _censuses(options: CastleOptions, weights: tuple[float, ...]) -> News:
 def _of_a_set(options: CastleOptions) -> News:
     """The census of pictures that were drawn elsewhere, and asked for as the target class."""
     began, attack = time.monotonic(), options.attack_elsewhere()
-    bench = None
-    for bench in made_ready(attack, options.dataset):
-        if isinstance(bench, Tick):
-            yield bench
-    assert isinstance(bench, Bench) and options.generated
+    bench = yield from result_of(made_ready(attack, options.dataset))
+    assert options.generated
     images = asked_for(options.generated, options.dataset, attack.target_class)
     pictures = {name: uri(each) for name, each in examples(images, bench).items()}
     row = {"checkpoint": options.generated.kind, **row_of(bench, images, None), "pictures": pictures}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lab.castle.classifiers import Classifier, ClassifierSpec, trained
+from lab.castle.classifiers import ClassifierSpec, trained
 from lab.castle.detection.auroc import auroc, curve
 from lab.castle.detection.base import Detector, Suspicion
 from lab.castle.labelled import Labelled
 from lab.errors import LabError
 from lab.metrics.base import Score
-from lab.progress import Tick
+from lab.progress import Tick, result_of
 from lab.report import difference
 from lab.variants import Options
 
@@ -46,17 +46,11 @@ def screen(
         raise LabError(
             f"{data.name} needs poisoned and clean pictures among the {len(index)} that are screened."
         )
-    classifier = None
-    for news in trained(data, spec):
-        if isinstance(news, Tick):
-            yield news
-        else:
-            classifier = news
-    assert isinstance(classifier, Classifier)
+    classifier = yield from result_of(trained(data, spec))
     given = Suspicion(data, index, classifier, spec, seed)
     for detector in detectors:
-        for news in detector.scores(given):
-            yield news if isinstance(news, Tick) else screened(detector, given, news)
+        scores = yield from result_of(detector.scores(given))
+        yield screened(detector, given, scores)
 
 
 def screened(detector: Detector, given: Suspicion, scores: Tensor) -> Screened:
