@@ -52,7 +52,7 @@ def build(settings: Settings | None = None) -> Door:
         page.load(lambda: _header(settings), None, header, **QUIET)
         if settings.login == "oauth":
             gr.LoginButton()
-        with gr.Tabs() as tabs:
+        with gr.Tabs(elem_classes="whole") as tabs:
             with gr.Tab("Explore", id="explore"):
                 explorer = explore.build()
                 explorer.loaded(page)
