@@ -54,6 +54,13 @@ class Apart:
             time.sleep(0.1)
         return min(looks)
 
+    def awakenings(self, seconds: float) -> float:
+        """How often a second its threads woke up."""
+        process = psutil.Process(self.pid)
+        before = process.num_ctx_switches().voluntary
+        time.sleep(seconds)
+        return (process.num_ctx_switches().voluntary - before) / seconds
+
 
 @contextmanager
 def served_apart(settings: Settings) -> Iterator[Apart]:

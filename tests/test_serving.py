@@ -434,6 +434,11 @@ def test_ten_thousand_inputs(apart):
     assert client.get("/healthz")[0] == 200
 
 
+def test_a_lab_that_nobody_asks_leaves_the_cores_alone(apart):
+    assert Client(apart.address, "ada").get("/healthz")[0] == 200
+    assert apart.awakenings(2) < 400  # a thousand with Gradio's own queue
+
+
 # A class -----------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from lab.users import Users
 
 COOKIE = "lab-visitor"
 YEAR = 365 * 86400
+LOOK = 0.02  # seconds between looks at the queue; Gradio's own 1,000 a second wake a core from its training each time
 
 
 class Door(gr.Blocks):
@@ -96,7 +97,11 @@ class Door(gr.Blocks):
 
 
 class Turns(Queue):
-    """Gradio's queue; but everybody's first waiting request comes before anybody's second."""
+    """Gradio's queue; but everybody's first waiting request comes before anybody's second, and an empty one rests."""
+
+    def __init__(self, *options: Any):
+        super().__init__(*options)
+        self.sleep_when_free = self.progress_update_sleep_when_free = LOOK
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         """Put an event where its turn is."""

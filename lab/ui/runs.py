@@ -14,7 +14,7 @@ from lab.ui import words
 from lab.ui.controls import HEARD, QUIET
 from lab.ui.guard import guarded
 
-EVERY = 2.0  # seconds between two looks at the runs
+EVERY = 4.0  # seconds between two looks at the runs: each costs the training what page and browser take to draw it
 SLICES: dict[str, Any] = {"concurrency_id": "slices", "concurrency_limit": SLOTS, "show_progress": "hidden"}
 LISTED = 20  # runs, the newest first
 CONFIRM = "() => { if (!confirm('Delete this run and all that it saved? Its finished model stays.')) throw new Error('kept'); }"
