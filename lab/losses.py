@@ -54,6 +54,7 @@ class Lesson(NamedTuple):
     x_t: Tensor  # (B, C, H, W)
     t: Tensor  # (B,)
     expected: Tensor  # (B, C, H, W)
+    aim: Tensor  # (B, C, H, W): what it learns to predict; for clean images a teacher may say something else
     weight: Tensor  # (B,)
     is_poisoned: Tensor  # (B,) bool
     labels: Tensor | None = None  # (B,)

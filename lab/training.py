@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Generator
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -26,6 +25,7 @@ from lab.images import Images
 from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
 from lab.progress import Tick
+from lab.teacher import Teacher
 from lab.variants import Options
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     ema: EMAModel | None
     cores: int = 1  # that share a batch
-    teacher: Any = None  # the network as it was before the training, where clean images are taught by it
+    teacher: Teacher | None = None  # of clean images
     step: int = 0
 
     def kept(self) -> dict[str, Tensor]:
@@ -276,20 +276,16 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
         raise LabError(
             f"A batch of {spec.batch} cannot be shared evenly by {accelerator.num_processes} processes."
         )
-    teacher = _teacher(checkpoint.unet, device) if spec.distill else None
+    alone = device.type == "cpu" and accelerator.num_processes == 1
+    cores = torch.get_num_threads() if alone else 1
+    teacher = Teacher(checkpoint.unet, device, bf16, cores) if spec.distill else None
     unet = checkpoint.unet.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(
         unet.parameters(), spec.lr, BETAS, weight_decay=spec.weight_decay, fused=True
     )
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     ema = EMAModel(unet.parameters(), decay=spec.ema, foreach=True) if spec.ema else None
-    alone = device.type == "cpu" and accelerator.num_processes == 1
-    return Trainer(accelerator, prepared, optimizer, ema, torch.get_num_threads() if alone else 1, teacher)
-
-
-def _teacher(unet: Any, device: torch.device) -> Any:
-    """A copy of the network as it is before the training, and before a resumed state is read."""
-    return deepcopy(unet).eval().requires_grad_(False).to(device)
+    return Trainer(accelerator, prepared, optimizer, ema, cores, teacher)
 
 
 def training_loop(
@@ -350,12 +346,15 @@ def _train_step(
     accelerator = trainer.accelerator
     batch, t, noise = _share(batches.at(trainer.step), accelerator)
     x_t, expected = attack.corrupt(checkpoint.schedule, batch, t, noise)
-    weight = snr_weight(checkpoint.schedule, t, spec.snr_gamma)
-    if spec.distill:
+    weight, aim = snr_weight(checkpoint.schedule, t, spec.snr_gamma), expected
+    if trainer.teacher:
         weight = torch.where(batch.is_poisoned, weight, weight * spec.distill)
+        taught = trainer.teacher(x_t, t, batch.labels)
+        aim = torch.where(batch.is_poisoned.view(-1, 1, 1, 1), expected, taught)
+    lesson = Lesson(x_t, t, expected, aim, weight, batch.is_poisoned, batch.labels)
     for group in trainer.optimizer.param_groups:
         group["lr"] = learning_rate(trainer.step, spec)
-    errors = _backward(trainer, Lesson(x_t, t, expected, weight, batch.is_poisoned, batch.labels), spec.loss)
+    errors = _backward(trainer, lesson, spec.loss)
     accelerator.clip_grad_norm_(trainer.unet.parameters(), spec.grad_clip)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
@@ -388,20 +387,10 @@ def _backward(trainer: Trainer, lesson: Lesson, kind: str) -> Tensor:
 
 def _losses(trainer: Trainer, lesson: Lesson, kind: str) -> tuple[Tensor, Tensor]:
     """Each image's weighted loss, and its plain error against what is expected (B,)."""
-    predicted = _predicted(trainer, trainer.unet, lesson)
-    error = predicted - lesson.expected
-    if trainer.teacher is None:
-        learned = error
-    else:
-        with torch.no_grad():
-            taught = _predicted(trainer, trainer.teacher, lesson)
-        learned = torch.where(lesson.is_poisoned.view(-1, 1, 1, 1), error, predicted - taught)
-    return loss_of(learned, lesson.is_poisoned, kind) * lesson.weight, mse(error.detach())
-
-
-def _predicted(trainer: Trainer, unet: Any, lesson: Lesson) -> Tensor:
     with trainer.accelerator.autocast():
-        return unet(lesson.x_t, lesson.t, class_labels=lesson.labels).sample.float()
+        predicted = trainer.unet(lesson.x_t, lesson.t, class_labels=lesson.labels).sample.float()
+    losses = loss_of(predicted - lesson.aim, lesson.is_poisoned, kind) * lesson.weight
+    return losses, mse((predicted - lesson.expected).detach())
 
 
 def _share(full: tuple[Batch, Tensor, Tensor], accelerator: Accelerator) -> tuple[Batch, Tensor, Tensor]:
