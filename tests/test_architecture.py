@@ -18,13 +18,13 @@ from lab.triggers import TARGETS, TRIGGERS
 
 ROWS = (  # a module imports from its own row and from rows above, never from one below
     "errors variants progress places people settings borrowed space priority processes crew archives captions heap images charts findings sides printing",
-    "diffusion losses graph compiling engine triggers stamps data pictures trust models metrics sampling",
+    "diffusion losses graph teacher compiling engine triggers stamps data pictures trust models metrics sampling",
     "attacks detect modelcard users",
     "training evaluate truth",
     "bundle exam hub",
     "recipe explore room report castle",
     "runs study poisoning",
-    "store previews forecast",
+    "store previews forecast presets",
     "queue",
     "launch",
     "supervisor bench",

@@ -333,6 +333,25 @@ def test_nobody_teaches_where_there_is_no_base_or_no_attack(page: Page) -> None:
     expect(distill).to_have_value("0")
 
 
+def test_training_options_have_names_until_somebody_types_over_them(page: Page) -> None:
+    attacking(page)
+    steps, price, preset = (
+        page.get_by_label("steps", exact=True).first,
+        page.locator("#price"),
+        page.locator("#preset"),
+    )
+    expect(steps).to_have_value("1200")
+    expect(price).to_contain_text("mnist-grey-box-hat-quick took")
+    preset.get_by_label("shipped").check()
+    expect(steps).to_have_value("3600")
+    expect(price).to_contain_text("As the shipped backdoors are made")
+    steps.fill("77")
+    expect(price).to_contain_text("settings of your own")
+    expect(preset.locator("input:checked")).to_have_count(0)
+    steps.fill("1200")
+    expect(preset.locator("input:checked")).to_have_value("quick")
+
+
 def test_looking_ahead_in_vain_gives_the_box_back(page: Page) -> None:
     attacking(page)
     choose(page, "Start from", "from scratch")

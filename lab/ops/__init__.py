@@ -57,7 +57,7 @@ from lab.ops.jobs import (
 )
 from lab.ops.listing import TABLES, DescribeOptions, ListOptions, describe, list_things
 from lab.ops.own import KeepOptions, PaintOptions, keep, paint, picture, upload, upload_set
-from lab.ops.price import quick_price
+from lab.ops.price import price
 from lab.ops.sampling import (
     EvaluateOptions,
     SampleOptions,
@@ -82,7 +82,8 @@ from lab.ops.sharing import (
 from lab.ops.studies import StudyOptions, study, study_seconds
 from lab.ops.training import TrainOptions, train
 from lab.pictures import MAX_SET
-from lab.recipe import BY_NOISE, QUICK
+from lab.presets import PRESETS, fitting, named
+from lab.recipe import BY_NOISE
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
@@ -92,7 +93,7 @@ __all__ = [
     "MAX_ZIP",
     "OPEN_DATASETS",
     "OPERATIONS",
-    "QUICK",
+    "PRESETS",
     "SAMPLERS",
     "TABLES",
     "TARGETS",
@@ -104,14 +105,16 @@ __all__ = [
     "conditional_models",
     "device_line",
     "final",
+    "fitting",
     "from_cards",
     "in_background",
+    "named",
     "pack",
     "picture",
     "preview",
+    "price",
     "proposed",
     "publish_as",
-    "quick_price",
     "ready",
     "stored",
     "stored_exploration",

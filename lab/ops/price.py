@@ -1,4 +1,4 @@
-"""What the page's quick recipe gives and costs, as measured on the model that was made with it."""
+"""What the named training options give and cost, as measured on the models that were made with them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ from typing import Any
 
 from lab.models import Card, find, names, read_card
 
-MODEL = "mnist-grey-box-hat-quick"
+MODELS = {
+    "quick": "mnist-grey-box-hat-quick",
+    "shipped": "mnist-grey-box-hat",
+    "poisoned_data": "digits-cond-patch",
+}
 
 
-def quick_price() -> dict[str, Any] | None:
-    """Time, success, and clean samples' feature distance in those of the base; None where that model is not here."""
-    if MODEL not in names():
+def price(preset: str) -> dict[str, Any] | None:
+    """Time of its model and, of a backdoor, success and clean samples' feature distance in those of the base.
+
+    None where no model was made with it, or that model is not here.
+    """
+    model = MODELS.get(preset)
+    if model not in names():
         return None
-    card = read_card(find(MODEL))
+    card = read_card(find(model))
+    cost = {"model": model, "seconds": card.made["seconds"], "threads": card.made["threads"]}
+    return {**cost, **_damage(card)}
+
+
+def _damage(card: Card) -> dict[str, Any]:
+    """Success and harm; nothing where they were not both measured."""
     hit, ours = _score(card, "triggered", "success"), _score(card, "clean", "feature distance")
     base = _score(read_card(find(card.base)), "clean", "feature distance")
     if not (hit and ours and base):
-        return None
+        return {}
     return {
-        "model": MODEL,
-        "seconds": card.made["seconds"],
-        "threads": card.made["threads"],
         "success": hit["value"],
         "damage": ours["value"] / base["value"],
         "n": min(score["n"] for score in (hit, ours, base)),

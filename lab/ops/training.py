@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lab.attacks import ATTACKS, NoAttack
 from lab.data import DATASETS, Digits
 from lab.errors import LabError
 from lab.models import Net, names, roots
 from lab.places import home
+from lab.presets import Preset, filled
 from lab.progress import Tick
 from lab.recipe import Classes, Recipe
 from lab.runs import Run
@@ -23,6 +24,11 @@ from lab.training import TrainSpec, is_main_process
 class TrainOptions(TrainSpec):
     """Train or fine-tune a checkpoint, honestly or with a backdoor."""
 
+    preset: Preset = Field(
+        default="usual",
+        description="training options that are not given; quick: a backdoor in minutes; shipped: as the shipped ones; "
+        "poisoned_data: as the shipped models of poisoned data; usual: honest training",
+    )
     name: str = Field(
         default="",
         pattern=r"^[a-z0-9][a-z0-9-]{0,59}$",
@@ -46,6 +52,11 @@ class TrainOptions(TrainSpec):
         max_length=4096,
         description="run folder; an unfinished run of this recipe there is continued",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return filled(values)
 
     def recipe(self) -> Recipe:
         """The recipe of this training; a length in epochs is one in steps there."""

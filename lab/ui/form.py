@@ -13,6 +13,8 @@ from lab.ui.controls import Chooser, Form
 from lab.ui.own import OwnPictures, picture_names, set_names
 
 SUBMIT = ops.OPERATIONS["submit"].options
+FAVOURITE = "quick"
+KEPT = ("seed", "threads", "save_every", "previews", "net", "classes")  # no preset says anything of them
 FIRST = ("steps", "epochs")
 MORE = (
     *("lr", "batch", "ema", "seed", "distill"),
@@ -33,11 +35,19 @@ class TrainingForm:
         self.attack = Chooser(ops.TABLES["attacks"], {"kind": "baddiffusion"}, pictures, "attack-")
         self.own = OwnPictures("attack-own")
         self.own.serves(self.attack)
-        gr.HTML(words.price(ops.quick_price()), elem_id="price", elem_classes="tight")
-        self.length = Form(SUBMIT, FIRST, start=ops.QUICK)
+        self.preset = gr.Radio(
+            [(name.replace("_", " "), name) for name in ops.PRESETS],
+            value=FAVOURITE,
+            label="Training",
+            elem_id="preset",
+        )
+        self.price = gr.HTML(
+            words.price(FAVOURITE, ops.price(FAVOURITE)), elem_id="price", elem_classes="tight"
+        )
+        self.length = Form(SUBMIT, FIRST, start=ops.PRESETS[FAVOURITE])
         with gr.Accordion("Learning rate, batch, data and the finer points", open=False, elem_id="finer"):
             self.dataset = Chooser(ops.OPEN_DATASETS, {"kind": "digits"}, set_names(), "attack-")
-            self.more = Form(SUBMIT, MORE, start=ops.QUICK)
+            self.more = Form(SUBMIT, MORE, start=ops.PRESETS[FAVOURITE])
 
     @property
     def components(self) -> list[Any]:
@@ -79,13 +89,38 @@ class TrainingForm:
         return self.dataset.show(trained_on)
 
     @property
-    def distill(self) -> Any:
-        """Whether the base teaches: the component that `teach` updates."""
-        return self.more.parts["distill"]
+    def training(self) -> list[Any]:
+        """The name of the training options, what they cost, and they themselves: what `adopt` and `fit` update."""
+        return [self.preset, self.price, *self.length.components, *self.more.components]
 
-    def teach(self, attack: str, base: str) -> float:
-        """A base teaches where there is one, and where the attacker trains: honest training is to learn something new."""
-        return ops.QUICK.distill if base and "corrupt" in ops.TABLES["attacks"][attack].tampers() else 0.0
+    @property
+    def typed(self) -> list[Any]:
+        """Of them those that a preset says: where one is typed over, `recognise` looks whose they are now."""
+        parts = {**self.length.parts, **self.more.parts}
+        return [part for name, part in parts.items() if name not in KEPT]
+
+    def adopt(self, preset: str, base: str) -> list[Any]:
+        """The options of a preset in the form."""
+        options = ops.PRESETS[preset].model_dump(exclude=set(KEPT)) | {"epochs": 0}
+        options |= {} if base else {"distill": 0.0}
+        said = words.price(preset, ops.price(preset))
+        return [preset, said, *self.length.show(options), *self.more.show(options)]
+
+    def fit(self, attack: str, base: str, preset: str | None) -> list[Any]:
+        """What fits the attack and the base, unless what is there does; of a person's own settings only the teacher goes."""
+        wanted = ops.fitting(ops.TABLES["attacks"][attack], base)
+        if preset is None and wanted == "usual":
+            kept = [gr.skip()] * (2 + len(self.length.components))
+            return [*kept, *self.more.show({"distill": 0.0})]
+        if preset is None or preset == wanted or {preset, wanted} == {"quick", "shipped"}:
+            return [gr.skip()] * len(self.training)
+        return self.adopt(wanted, base)
+
+    def recognise(self, *values: Any) -> list[Any]:
+        """Whose the options of the form are: the preset, or nobody's but a person's own."""
+        options = self.collect(values)
+        preset = None if options["epochs"] else ops.named(options)
+        return [preset, words.price(preset, ops.price(preset) if preset else None)]
 
     @property
     def choices(self) -> list[Any]:

@@ -159,16 +159,32 @@ def plan(plan: dict[str, Any]) -> str:
     )
 
 
-def price(price: dict[str, Any] | None) -> str:
-    """What the form's first settings give and cost; empty where nothing was measured."""
+PRESETS = {
+    "quick": "A backdoor in minutes",
+    "shipped": "As the shipped backdoors are made",
+    "poisoned_data": "As the shipped models of poisoned data are made",
+    "usual": "Every image and every t counts alike, as for honest training and from scratch",
+}
+
+
+def price(preset: str | None, price: dict[str, Any] | None) -> str:
+    """What training options that have a name are for, and give and cost where that was measured."""
+    if preset is None:
+        return sentence("These are settings of your own; Look ahead says how long they take.")
     if price is None:
-        return ""
+        return sentence(f"{PRESETS[preset]}.")
     cores = "one core" if price["threads"] == 1 else f"{price['threads']} cores"
+    took = f"{PRESETS[preset]}: <b>{escape(price['model'])}</b> took {duration(price['seconds'])} on {cores}"
+    return f'<p class="soft">{took}{_damage(price)}.</p>'
+
+
+def _damage(price: dict[str, Any]) -> str:
+    if "success" not in price:
+        return ""
     return (
-        f'<p class="soft">These settings are quick: on mnist-clean, grey box → hat, they took '
-        f"{duration(price['seconds'])} on {cores}; {price['success']:.1%} of {price['n']:,} triggered samples became the "
-        f"hat, and clean samples came to {price['damage']:.2f} times the clean model's {escape(price['extractor'])} "
-        f"feature distance ({price['sampler']['kind'].upper()}, {price['sampler']['steps']} steps, clip none, seed 0).</p>"
+        f"; {price['success']:.1%} of {price['n']:,} triggered samples became the hat, and clean samples came to "
+        f"{price['damage']:.2f} times the clean model's {escape(price['extractor'])} feature distance "
+        f"({price['sampler']['kind'].upper()}, {price['sampler']['steps']} steps, clip none, seed 0)"
     )
 
 

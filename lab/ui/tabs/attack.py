@@ -62,9 +62,7 @@ class Attack:
         """Who listens to what."""
         settings, run = self.form.components, self.runs.run
         self.form.base.input(guarded(self.form.follow), self.form.base, self.form.dataset.components, **HEARD)
-        taught = [self.form.attack.kind, self.form.base]
-        for chosen in taught:
-            chosen.input(guarded(self.form.teach), taught, self.form.distill, **HEARD)
+        self.training_events()
         # said by the browser itself, before the question waits for its turn
         asked = self.ahead.click(None, None, self.plan, js=f"() => {json.dumps(BUSY)}", **QUIET)
         asked.then(None, None, None, js=into_view("plan"), **QUIET)
@@ -76,6 +74,17 @@ class Attack:
         self.runs.attends(started)
         retried = self.runs.again.click(guarded(self.retry), run, [*settings, self.plan], **HEARD)
         retried.success(None, None, None, js=into_view("title"), **QUIET)
+        retried.success(guarded(self.form.recognise), settings, [self.form.preset, self.form.price], **QUIET)
+
+    def training_events(self) -> None:
+        """A preset fills the form, another attack or base wants another one, and what is typed over is a person's own."""
+        form = self.form
+        form.preset.input(guarded(form.adopt), [form.preset, form.base], form.training, **HEARD)
+        asked = [form.attack.kind, form.base, form.preset]
+        for chosen in asked[:2]:
+            chosen.input(guarded(form.fit), asked, form.training, **HEARD)
+        for each in form.typed:
+            each.input(guarded(form.recognise), form.components, [form.preset, form.price], **QUIET)
 
     def opens(self, tab: gr.Tab, tabs: gr.Tabs, explore_id: str) -> None:
         """Open in Explore goes to that tab; coming here shows what was made elsewhere meanwhile."""
