@@ -38,11 +38,12 @@ from lab.ops.castle import WALL
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
 from lab.poisoning import PATCH, SHORT
+from lab.ranks import is_main_process
 from lab.recipe import Recipe
 from lab.runs import Run
 from lab.sampling import DDIM, DDPM, SampleSpec
 from lab.stamps import Blend
-from lab.training import TrainSpec, is_main_process
+from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox, Hat, NoShift, NoTrigger, Shoe, StopSign
 
 CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)

@@ -21,8 +21,9 @@ from lab.models import Card, Checkpoint, as_json, conditional, fresh, load, name
 from lab.people import check_places
 from lab.pictures import write_atomically
 from lab.progress import Tick
+from lab.ranks import is_main_process, process_count
 from lab.recipe import Recipe
-from lab.training import Step, is_main_process, newest_step, process_count, training_loop
+from lab.training import Step, newest_step, training_loop
 
 LOG_EVERY = 10  # steps between lines of ticks.jsonl
 NAME = 60  # characters of a checkpoint's name

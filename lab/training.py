@@ -8,8 +8,6 @@ import os
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 BETAS = (0.95, 0.999)  # AdamW as in diffusers' unconditional example
 NULL_DROP = 0.1  # share of labels that are hidden, so that guidance has something to push away from (arXiv:2207.12598)
-BUSY = timedelta(days=7)  # that others wait for the main process, which saves, samples or lets a page pass
 
 
 class TrainSpec(Options):
@@ -150,35 +147,6 @@ def draw_t(count: int, T: int, t_sampling: str, stream: torch.Generator) -> Tens
 
 def _word(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files: of several processes one does."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return os.environ.get("RANK", "0") == "0"  # set by launchers before the processes know each other
-
-
-def process_count() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def agreed(wish: bool) -> bool:
-    """What the main process wishes; each process asks in every step, and waits here while the main one is busy.
-
-    On the CPU, so that no GPU has to be read for it.
-    """
-    if process_count() == 1:
-        return wish
-    wishes = torch.tensor([wish], dtype=torch.uint8)
-    torch.distributed.broadcast(wishes, src=0, group=_talkers())
-    return bool(wishes)
-
-
-@cache
-def _talkers() -> Any:
-    return torch.distributed.new_group(backend="gloo", timeout=BUSY)
 
 
 def newest_step(folder: Path) -> int:

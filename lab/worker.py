@@ -20,11 +20,12 @@ from lab.people import acting_as, owned_by
 from lab.previews import Previews, is_due
 from lab.priority import let_pass
 from lab.queue import Queue
+from lab.ranks import agreed, is_main_process
 from lab.recipe import Recipe
 from lab.runs import Run
 from lab.store import State, Store, Stored
 from lab.supervisor import ensure
-from lab.training import Step, agreed, is_main_process
+from lab.training import Step
 
 PATIENCE = 5.0  # seconds for whoever only looks whether somebody holds the run
 WARNING = getattr(signal, "SIGUSR2", None)  # comes some time before a cluster takes the machine back

@@ -16,9 +16,10 @@ from lab.models import Net, names, roots
 from lab.places import home
 from lab.presets import Preset, filled
 from lab.progress import Tick
+from lab.ranks import is_main_process
 from lab.recipe import Classes, Recipe
 from lab.runs import Run
-from lab.training import TrainSpec, is_main_process
+from lab.training import TrainSpec
 
 
 class TrainOptions(TrainSpec):
