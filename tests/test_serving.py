@@ -424,12 +424,11 @@ def test_whatever_is_sent_gets_an_answer_or_a_sentence_and_leaves_nothing(apart)
 def test_ten_thousand_inputs(apart):
     client, count = Client(apart.address, "ada"), int(os.environ.get("LAB_SOAK_INPUTS", "10000"))
     fuzzed(client, 20)
-    before = apart.resident()
-    counts = fuzzed(client, count // len(PUBLIC) + 1)
-    said = {name: dict(total) for name, total in counts.items()}
-    sys.stderr.write(
-        f"\n{sum(map(Counter.total, counts.values()))} inputs, memory {before:.0f} MB +{apart.resident() - before:.0f}: {said}\n"
-    )
+    before = now = apart.resident()
+    for name in PUBLIC:
+        counts, last = fuzz(client, name, count // len(PUBLIC) + 1), now
+        now = apart.resident()
+        sys.stderr.write(f"\n{name}: {dict(counts)}, memory {now:.0f} MB {now - last:+.0f}")
     assert apart.resident() - before < 200
     assert client.get("/healthz")[0] == 200
 
