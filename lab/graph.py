@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cachetools import LRUCache
 
 from lab.borrowed import torch
 
@@ -17,21 +21,60 @@ Part: TypeAlias = "tuple[Tensor, ...]"  # x_t, t and, where the network has clas
 KEPT = 4  # CUDA graphs, one for each number of images: each holds its own memory
 # torch allows one recording at a time in a process, and two threads must not write into the inputs of one.
 ONE_AT_A_TIME = threading.Lock()
+TRACING = threading.Lock()
+_TRACED: LRUCache[Any, Any] = LRUCache(16)  # graphs by architecture
 Eps: TypeAlias = "Callable[..., Tensor]"  # of a Part, taken apart
 
 
-def eps_of(unet: Any) -> Eps:
-    """A diffusers UNet as a plain function of tensors: eps (B, C, H, W) of x (B, C, H, W), t (B,) and labels (B,)."""
+def eps_of(unet: Any, autocast: bool = False) -> Any:
+    """A diffusers UNet as a module of tensors: eps (B, C, H, W) of x (B, C, H, W), t (B,) and labels (B,).
 
-    def eps(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        return unet(x, t, class_labels=labels).sample
+    autocast: it computes in bfloat16 as a training does.
+    """
 
-    return eps
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unet, self.autocast = unet, autocast
+
+        def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            # without autocast's cache, whose cast weights a graph would keep for constants
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
+                return self.unet(x, t, class_labels=labels).sample
+
+    return Network()
 
 
-def graph(network: Eps, example: Part) -> Eps:
-    """The network as a TorchScript graph for any number of images, or itself, with a warning, where that fails."""
-    with torch.no_grad(), warnings.catch_warnings():
+def graph(network: Any, example: Part) -> Eps:
+    """What `eps_of` made as a TorchScript graph for any number of images, or itself, with a warning, where that fails.
+
+    torch never frees what it traced, 10 MB each: an architecture is traced once, and each network is a copy of that with
+    its own weights.
+    """
+    key = (_architecture(network.unet), network.autocast, len(example))
+    with TRACING, torch.no_grad():
+        traced = _TRACED.get(key) or _trace(network, example)
+        if traced is None:
+            warnings.warn(
+                "This network cannot become a graph; it runs without one, which is slower.", stacklevel=2
+            )
+            return network
+        if key[0]:
+            _TRACED[key] = traced
+        own = deepcopy(traced)
+        own.load_state_dict(network.state_dict())
+        return own
+
+
+def _architecture(unet: Any) -> str:
+    """What decides the graph but for its inputs; empty for what is no network of diffusers."""
+    config = dict(getattr(unet, "config", {}))
+    return json.dumps([type(unet).__name__, str(unet.dtype), config], sort_keys=True) if config else ""
+
+
+def _trace(network: Any, example: Part) -> Any:
+    """None where the graph would be another function."""
+    with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # of what a trace makes constant: shapes of the network, not of the batch
@@ -40,10 +83,7 @@ def graph(network: Eps, example: Part) -> Eps:
             same = _agree(traced, network, tuple(whole[:1] for whole in example))
         except RuntimeError:
             same = False
-    if same:
-        return traced
-    warnings.warn("This network cannot become a graph; it runs without one, which is slower.", stacklevel=2)
-    return network
+    return traced if same else None
 
 
 def _agree(traced: Eps, network: Eps, inputs: Part) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from lab.borrowed import torch
 from lab.crew import spread
-from lab.graph import Eps, Part, graph
+from lab.graph import Eps, Part, eps_of, graph
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -21,9 +21,9 @@ class Teacher:
     """
 
     def __init__(self, unet: Any, device: torch.device, bf16: bool, cores: int):
-        self.twin, self.bf16 = deepcopy(unet).eval().requires_grad_(False).to(device), bf16
+        twin = deepcopy(unet).eval().requires_grad_(False).to(device)
+        self.network: Eps = eps_of(twin, bf16)
         self.cores, self.becomes_graph = cores, device.type == "cpu"
-        self.network: Eps = self._eps
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predicted noise (B, C, H, W) float32, for x_t (B, C, H, W), t (B,) and labels (B,) where the net has classes."""
@@ -31,10 +31,5 @@ class Teacher:
         size = -(-len(t) // self.cores)
         if self.becomes_graph:
             example = tuple(tensor[:size] for tensor in whole)
-            self.network, self.becomes_graph = graph(self._eps, example), False
+            self.network, self.becomes_graph = graph(self.network, example), False
         return spread(self.network, whole, size, self.cores)
-
-    def _eps(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        # without autocast's cache, whose cast weights a graph would keep for constants
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return self.twin(x, t, class_labels=labels).sample.float()

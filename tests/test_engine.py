@@ -97,7 +97,20 @@ def test_a_graph_takes_any_number_of_images_and_labels():
     for n in (5, 1, 40):
         x, t, labels = torch.randn(n, 1, 8, 8), torch.randint(0, 1000, (n,)), torch.arange(n) % 4
         assert (denoiser(x, t, labels) - exact(x, t, labels)).abs().max() < BF16
-    assert isinstance(denoiser.network, torch.jit.ScriptFunction)
+    assert isinstance(denoiser.network, torch.jit.ScriptModule)
+
+
+def test_networks_of_one_architecture_share_a_trace_and_keep_their_weights(monkeypatch):
+    """torch frees no trace: a lab that is served makes one for an architecture, whatever is asked of it."""
+    traced = []
+    trace = torch.jit.trace
+    monkeypatch.setattr(torch.jit, "trace", lambda *given, **more: traced.append(1) or trace(*given, **more))
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 300])
+    for seed in (0, 1, 0):
+        unet = Net(side=8, widths=(8, 24)).build(seed).eval()
+        exact = Denoiser(unet, True, "cpu")(x, t)
+        assert (Denoiser(unet, False, "cpu")(x, t) - exact).abs().max() < BF16
+    assert len(traced) == 1
 
 
 def test_cores_share_the_images_without_changing_them(tiny, monkeypatch):
