@@ -28,6 +28,7 @@ def run(title: str = "hat", total: int = 100, **curves: list[tuple[int, float]])
         **{
             "attended": False,
             "left": 90,
+            "pace": 6.54,
             "curves": {**empty, **curves},
             "newest": None,
             "samples": [],
@@ -103,6 +104,12 @@ def test_nothing_from_outside_becomes_html():
     ]
     for html in shown:
         assert "<script" not in html and "&lt;script" in html
+
+
+def test_a_run_at_work_says_how_fast_it_is():
+    assert "running, step 10 of 100, 6.54 steps a second, about 2 min left." in words.run(run())
+    assert "a second" not in words.run({**run(), "pace": None})
+    assert "a second" not in words.run({**run(), "condition": "stopped"})
 
 
 def test_a_line_of_the_list_says_how_far_and_how_long():

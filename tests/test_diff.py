@@ -106,6 +106,7 @@ def test_both_curves_and_the_newest_samples_are_there():
     assert found["a"]["newest"]["step"] == 20
     assert decoded(found["a"]["newest"]["pictures"]["triggered"]).size == (20, 4)
     assert (found["a"]["step"], found["a"]["total"], found["a"]["left"]) == (20, 100, 40)
+    assert found["a"]["pace"] == 2 and found["b"]["pace"] is None
     assert found["b"]["newest"] is None and set(map(len, found["b"]["curves"].values())) == {0}
 
 

@@ -21,6 +21,7 @@ from lab.settings import Settings
 from lab.store import About, Store
 from lab.supervisor import Supervisor
 from lab.ui.door import in_turn, visitor
+from lab.ui.runs import run_choices
 from lab.users import Users
 from lab.worker import work
 
@@ -66,6 +67,8 @@ def test_owners_list_their_own_runs_and_teachers_and_the_operator_all(quiet):
         with acting_as(person):
             found = {line["name"]: line["owner"] for line in OPERATIONS["runs"]()}
             assert found == {run: owner for run, owner in runs.items() if owner in seen}
+            titles = " ".join(title for title, _ in run_choices()[0])
+            assert {owner for owner in ("ada", "bo") if f"· {owner} ·" in titles} == seen - {person.name}
 
 
 def test_a_teacher_can_stop_a_run_and_it_stays_its_owners(quiet):

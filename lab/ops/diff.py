@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from lab.errors import LabError
-from lab.ops.jobs import curves, progress, sampled, seconds_left
+from lab.ops.jobs import curves, pace, progress, sampled, seconds_left
 from lab.recipe import Recipe
 from lab.store import Store, Stored
 from lab.variants import Options
@@ -41,6 +41,7 @@ def _side(run: Stored) -> dict[str, Any]:
         "condition": run.state.condition,
         "error": run.state.error,
         **progress(run),
+        "pace": pace(run.ticks()),
         "left": seconds_left(run.ticks()),
         "curves": curves(run),
         "newest": sampled(run, samples[-1]) if samples else None,

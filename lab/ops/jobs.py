@@ -29,6 +29,7 @@ from lab.variants import Options
 from lab.worker import work as work_on
 
 POINTS = 200  # of a curve
+RECENT = 11  # logged steps that say how fast a run is
 LOSSES = ("loss_clean", "loss_poisoned")
 LOOK = 0.5  # seconds between two looks at a run that is watched
 SLICE = 60  # seconds of a GPU for a slice of a training, as lent by default
@@ -201,6 +202,7 @@ def show(options: RunOptions) -> dict[str, Any]:
         **run.about.model_dump(mode="json"),
         **run.state.model_dump(mode="json"),
         **progress(run),
+        "pace": pace(ticks),
         "left": seconds_left(ticks),
         "attended": launcher_of(run).attended,
         "ticks": thinned(ticks),
@@ -223,6 +225,13 @@ def seconds_left(ticks: list[dict[str, Any]]) -> float | None:
         return None
     last = ticks[-1]
     return (last["total"] - last["step"]) * last["seconds"] / last["step"]
+
+
+def pace(ticks: list[dict[str, Any]]) -> float | None:
+    """Steps a second lately; nothing is known before the second logged step."""
+    first, last = (ticks[-RECENT:] or [{}])[0], (ticks or [{}])[-1]
+    seconds = last.get("seconds", 0) - first.get("seconds", 0)
+    return (last["step"] - first["step"]) / seconds if seconds > 0 else None
 
 
 def curves(run: Stored) -> dict[str, list[tuple[int, float]]]:

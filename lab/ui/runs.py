@@ -9,6 +9,7 @@ import gradio as gr
 
 from lab import ops
 from lab.errors import LabError
+from lab.people import who
 from lab.supervisor import SLOTS
 from lab.ui import words
 from lab.ui.controls import HEARD, QUIET
@@ -173,5 +174,10 @@ def _asker(name: str) -> Any:
 def run_choices() -> tuple[list[tuple[str, str]], dict[str, str]]:
     """The newest runs with their states, and each one's condition by its id; a study's are shown with the study."""
     lines = [line for line in ops.OPERATIONS["runs"]() if not line["study"]][:LISTED]
-    choices = [(f"{line['title']} · {words.condition(line)}", line["name"]) for line in lines]
+    choices = [(f"{line['title']}{_owner(line)} · {words.condition(line)}", line["name"]) for line in lines]
     return choices, {line["name"]: line["state"] for line in lines}
+
+
+def _owner(line: dict[str, Any]) -> str:
+    """Whose it is, for a teacher, who sees those of others."""
+    return "" if line["owner"] == who().name else f" · {line['owner']}"

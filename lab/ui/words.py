@@ -210,9 +210,11 @@ def run(run: dict[str, Any]) -> str:
 
 
 def _state(run: dict[str, Any]) -> str:
-    left = f", about {duration(run['left'])} left" if run["condition"] == "running" and run["left"] else ""
+    going = run["condition"] == "running"
+    left = f", about {duration(run['left'])} left" if going and run["left"] else ""
+    pace = f", {run['pace']:.3g} steps a second" if going and run["pace"] else ""
     sign = SIGNS.get(run["condition"], "")
-    return escape(f"{sign} {run['condition']}, step {run['step']:,} of {run['total']:,}{left}.")
+    return escape(f"{sign} {run['condition']}, step {run['step']:,} of {run['total']:,}{pace}{left}.")
 
 
 def _error(run: dict[str, Any]) -> str:
