@@ -96,7 +96,7 @@ def test_exactly_the_public_operations_are_offered_by_name(client):
 def test_what_is_made_of_paths_of_the_server_is_not_offered(client, name):
     assert name in {
         *("train", "watch", "attend", "work", "bench", "compile", "keep", "user"),
-        *("hub", "export", "import", "publish"),
+        *("export", "import", "publish"),
     }
     with pytest.raises(ValueError, match="Cannot find"):
         client.predict({}, api_name=f"/{name}")
@@ -117,6 +117,7 @@ def test_what_is_made_of_paths_of_the_server_is_not_offered(client, name):
         ("sample", {**QUICK, "trigger": "grey_box", "clip": "x0"}),
         ("castle", {"what": "story"}),
         ("study", {}),
+        ("hub", {}),
     ],
 )
 def test_an_answer_is_the_operations_own(client, name, options):
@@ -140,6 +141,7 @@ def test_a_painting_can_be_used_after_it_was_sent(client):
     [
         ("list", {"what": "nothing"}, "nothing"),
         ("list", {"wat": 1}, "wat"),
+        ("hub", {"allow_pickle": True}, "allow_pickle"),
         ("describe", {"checkpoint": "../assets"}, "no checkpoint"),
         ("look", {"trigger": "grey_bx"}, "did you mean 'grey_box'?"),
         ("look", {"trigger": {"kind": "grey_box", "size": 31}}, "does not fit"),

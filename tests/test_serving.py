@@ -45,6 +45,7 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("served")
         patch.setenv("LAB_HOME", str(home))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # whatever is sent, no test asks the real Hub
         for place in ("lab.ops.jobs.ensure", "lab.ops.grid.ensure"):
             patch.setattr(place, lambda store: None)
         for name, role in (("ada", "student"), ("bo", "student"), ("tess", "teacher")):

@@ -174,7 +174,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("look", look, LookOptions),
         Operation("paint", paint, PaintOptions),
         Operation("keep", keep, KeepOptions, public=False),
-        Operation("hub", hub, HubOptions, public=False),
+        # a pickle is a choice of somebody who was warned
+        Operation("hub", hub, HubOptions, closed=("allow_pickle",)),
         Operation("discard", discard, RemoveOptions),
         Operation("export", export, ExportOptions, public=False),
         Operation("import", bring_in, ImportOptions, public=False),
