@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import zipfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from pydantic import Field
 
 from lab import explore as exploring
 from lab import ops, truth
@@ -708,3 +710,26 @@ def test_free_memory_between_what_is_held_goes_back():
     give_back()
     assert process.memory_info().rss - before < 100e6
     assert len(small) == 2000
+
+
+class Positive(Options):
+    """An option with a bound."""
+
+    n: int = Field(default=1, ge=1)
+
+
+def at_once(options: Options) -> Positive:
+    return Positive(n=0)
+
+
+def on_the_way(options: Options) -> Iterator[Any]:
+    yield Tick(1, 2)
+    yield Positive(n=0)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize("fn", [at_once, on_the_way])
+def test_what_does_not_go_together_gets_a_sentence_at_once_or_on_the_way(fn, heavy):
+    with pytest.raises(LabError, match=r"^n is at least 1; got '0'\.$") as caught:
+        final(ops.Operation("some", fn, Options, heavy=heavy)())
+    assert "pydantic" not in str(caught.value) and "\n" not in str(caught.value)

@@ -40,6 +40,7 @@ def test_hiding_is_a_training_with_the_picture_as_its_target(moon, base, data):
         ({"picture": ""}, "picture of your own"),
         ({"picture": "sun"}, "'sun'"),
         ({"picture": "../x"}, "name"),
+        ({"key": "none"}, "^An attack needs a trigger"),
     ],
 )
 def test_what_hides_nothing_well_is_refused(moon, options, sentence):

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from lab import space
 from lab.errors import LabError
 from lab.heap import give_back
 from lab.people import admit
-from lab.variants import Options, unknown
+from lab.variants import Options, one_sentence, unknown
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,23 @@ class Operation:
         admit(options.image_steps, self.trains)
         seconds = self.gpu(options) if self.gpu and space.is_lending() else 0
         if not seconds:
-            return tidied(self.fn(options)) if self.heavy else self.fn(options)
+            return tidied(self._told(options)) if self.heavy else self._told(options)
         results = space.borrowed(self.fn, options, seconds)
         return results if inspect.isgeneratorfunction(self.fn) else final(results)
+
+    def _told(self, options: Any) -> Any:
+        """What it does; options that are each right and do not go together get their sentence too."""
+        try:
+            result = self.fn(options)
+        except ValidationError as error:
+            raise LabError(one_sentence(error, self.options)) from None
+        return self._telling(result) if isinstance(result, Iterator) else result
+
+    def _telling(self, news: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from news
+        except ValidationError as error:
+            raise LabError(one_sentence(error, self.options)) from None
 
     @property
     def offered(self) -> list[str]:
