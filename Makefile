@@ -9,14 +9,14 @@ TOO_OLD = Trojan Noise needs Python 3.11 or newer; name one with make PYTHON=...
 run: $(VENV)/.run
 	$(BIN)/python app.py
 
-# One thread: a process that is forked after OpenMP has used several waits for them for ever.
+# One thread: a process that is forked after OpenMP has used several waits for them for ever. Two processes share the files.
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 		|| echo '*** NO CHROMIUM FOUND: THE BROWSER TESTS ARE SKIPPED (REQUIRE_BROWSER=1 makes that a failure) ***'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak

@@ -31,11 +31,20 @@ torch.set_num_threads(1)
 def pytest_configure(config: pytest.Config) -> None:
     """Quiet what no test can change, and mark whatever the tests start."""
     config.addinivalue_line("filterwarnings", NOT_OURS)
-    os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
+    if not is_helper(config):  # which has the mark of whoever started it
+        os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
 
 
+def is_helper(config: pytest.Config) -> bool:
+    """Whether this is one of several processes that share the tests (pytest-xdist)."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(trylast=True)  # when the helpers have ended
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The whole run fails where a process that it started is left when all is over."""
+    if is_helper(session.config):
+        return
     end = time.monotonic() + LEAVE
     while (left := orphans(os.environ[MARK])) and time.monotonic() < end:
         time.sleep(0.2)
