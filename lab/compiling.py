@@ -27,6 +27,7 @@ from lab.crew import spread
 from lab.graph import Eps, Part, eps_of, graph
 from lab.pictures import write_atomically
 from lab.places import ROOT, home
+from lab.priority import going_first, somebody_waits
 from lab.processes import end
 from lab.variants import Options
 
@@ -39,6 +40,7 @@ WORTH = 1.05  # times as fast as the graph: less is noise
 CLOSE = 0.02  # of the largest value: what another order of sums changes in bfloat16
 ROUNDS = 7
 QUIET = 5.0  # seconds without a call of a network, after which nobody waits
+SETTLE = 1.0  # seconds in which a training comes to the end of its step and pauses
 GLANCE = 0.1  # seconds between looks for somebody who does
 WANTED = 8  # architectures that wait to be compiled; the ones asked for last
 
@@ -184,6 +186,8 @@ def _made(blueprint: Blueprint, path: Path, rival: Eps | None) -> Verdict:
     _compile(unet, part, path, blueprint.cores)
     seconds = round(time.monotonic() - begun, 1)
     compiled = _bound(_package(path), dict(unet.state_dict()))
+    somebody_waits()  # beside a training all cores on one call are ten times as slow, and the verdict is kept
+    time.sleep(SETTLE)
     return judge(compiled, rival or _by_shares(unet, part, blueprint.cores), part, seconds)
 
 
@@ -218,7 +222,7 @@ def judge(compiled: Eps, rival: Eps, part: Part, seconds: float) -> Verdict:
     """Whether the compiled network gives the same as its rival, and sooner: medians of a few rounds in turns."""
     with torch.no_grad():
         ours, theirs = compiled(*part).float(), rival(*part).float()
-        pairs = [(_timed(compiled, part), _timed(rival, part)) for _ in range(ROUNDS)]
+        pairs = [(_timed(compiled, part), _timed(rival, part)) for _ in going_first(range(ROUNDS))]
     speedup = round(statistics.median(theirs / ours for ours, theirs in pairs), 2)
     if not (ours - theirs).abs().max() <= CLOSE * theirs.abs().max():
         return Verdict(used=False, reason="compiled it computes something else", speedup=speedup)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lab import compiling, engine
+from lab import compiling, engine, priority
 from lab.compiling import Blueprint, Verdict, Workshop, has_compiler, judge, make, make_apart, shelf, verdict
 from lab.engine import Denoiser
 from lab.models import Net
@@ -78,9 +78,11 @@ def test_a_network_in_colour_with_classes_is_compiled_with_its_labels(monkeypatc
         assert (ready(x, t, labels) - plain(x, t, labels)).abs().max() < CLOSE
 
 
-def test_what_is_slower_or_computes_something_else_is_not_used():
+def test_what_is_slower_or_computes_something_else_is_not_used(monkeypatch):
     part = (torch.ones(2, 1, 2, 2), torch.ones(2))
+    monkeypatch.setattr(priority, "_marked", -priority.EVERY)
     assert judge(lambda x, t: x, slow, part, 1.0).used
+    assert priority.is_somebody_waiting()  # a training beside it would have made the verdict
     assert not judge(slow, lambda x, t: x, part, 1.0).used
     wrong = judge(lambda x, t: x + 1, slow, part, 1.0)
     assert not wrong.used and "something else" in wrong.reason
