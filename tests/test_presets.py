@@ -187,9 +187,16 @@ def test_another_attack_or_base_wants_another_one(form):
     assert form.fit("badnets", "digits-cond-clean", "quick")[0] == "poisoned_data"
     assert form.fit("none", "mnist-clean", "shipped")[0] == "usual"
     assert form.fit("baddiffusion", "mnist-clean", "usual")[0] == "quick"
-    for kept in ("shipped", "quick", None):
-        assert given(form, form.fit("baddiffusion", "mnist-clean", kept)) == {}
+    for kept in ("shipped", "quick"):
+        assert form.fit("baddiffusion", "mnist-clean", kept)[0] == kept
+    assert given(form, form.fit("baddiffusion", "mnist-clean", None)) == {}
+
+
+def test_a_base_that_comes_back_teaches_again(form):
+    assert given(form, form.adopt("quick", ""))["distill"] == 0.0
+    assert given(form, form.fit("baddiffusion", "mnist-clean", "quick"))["distill"] == 10.0
 
 
 def test_of_settings_of_ones_own_only_the_teacher_goes(form):
-    assert given(form, form.fit("baddiffusion", "", None)) == {"distill": 0.0}
+    for attack, base in (("baddiffusion", ""), ("none", "mnist-clean"), ("badnets", "digits-cond-clean")):
+        assert given(form, form.fit(attack, base, None)) == {"distill": 0.0}

@@ -82,7 +82,7 @@ from lab.ops.sharing import (
 from lab.ops.studies import StudyOptions, study, study_seconds
 from lab.ops.training import TrainOptions, train
 from lab.pictures import MAX_SET
-from lab.presets import PRESETS, fitting, named
+from lab.presets import PRESETS, filled, fitting, named
 from lab.recipe import BY_NOISE
 from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
@@ -104,6 +104,7 @@ __all__ = [
     "PublishOptions",
     "conditional_models",
     "device_line",
+    "filled",
     "final",
     "fitting",
     "from_cards",

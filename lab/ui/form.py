@@ -101,20 +101,18 @@ class TrainingForm:
 
     def adopt(self, preset: str, base: str) -> list[Any]:
         """The options of a preset in the form."""
-        options = ops.PRESETS[preset].model_dump(exclude=set(KEPT)) | {"epochs": 0}
-        options |= {} if base else {"distill": 0.0}
+        options = {**ops.filled({"preset": preset, "base": base}), "epochs": 0}
+        options = {name: value for name, value in options.items() if name not in KEPT}
         said = words.price(preset, ops.price(preset))
         return [preset, said, *self.length.show(options), *self.more.show(options)]
 
     def fit(self, attack: str, base: str, preset: str | None) -> list[Any]:
-        """What fits the attack and the base, unless what is there does; of a person's own settings only the teacher goes."""
+        """What fits the attack and the base; of a person's own settings only a teacher goes who would teach amiss."""
         wanted = ops.fitting(ops.TABLES["attacks"][attack], base)
-        if preset is None and wanted == "usual":
+        if preset is None:
             kept = [gr.skip()] * (2 + len(self.length.components))
-            return [*kept, *self.more.show({"distill": 0.0})]
-        if preset is None or preset == wanted or {preset, wanted} == {"quick", "shipped"}:
-            return [gr.skip()] * len(self.training)
-        return self.adopt(wanted, base)
+            return [*kept, *self.more.show({} if wanted == "quick" else {"distill": 0.0})]
+        return self.adopt(preset if {preset, wanted} == {"quick", "shipped"} else wanted, base)
 
     def recognise(self, *values: Any) -> list[Any]:
         """Whose the options of the form are: the preset, or nobody's but a person's own."""
