@@ -39,6 +39,7 @@ class Sharing:
             self.bring = gr.UploadButton(
                 "Bring one in…", file_types=[".zip"], size="sm", elem_id="import", min_width=110
             )
+        # It says whose file it is and stays: hiding it for the next model hid a file that was made meanwhile.
         self.file = gr.DownloadButton("Download", size="sm", visible=False, elem_id="exported")
         with gr.Accordion("Publish on the Hub", open=False, elem_id="publishing"):
             self._publishing()
@@ -60,7 +61,7 @@ class Sharing:
 
     def opens(self, listed: dict[str, Any]) -> None:
         """Who listens to what. listed: the event that shows which models are here now."""
-        self.model.change(guarded(self.show), self.model, [self.card, self.repo, self.file], **QUIET)
+        self.model.change(guarded(self.show), self.model, [self.card, self.repo], **QUIET)
         self.export.click(guarded(self.make), self.model, [self.file, self.status], **HEARD)
         brought = self.bring.upload(guarded(self.take), self.bring, [self.model, self.status], **HEARD)
         brought.success(**listed, **QUIET)
@@ -72,15 +73,11 @@ class Sharing:
 
     # Handlers --------------------------------------------------------------------------------------------------------
 
-    def show(self, name: str | None) -> tuple[Any, Any, Any]:
+    def show(self, name: str | None) -> tuple[str, Any]:
         """The card that would travel with a model, and a name for it that says what it is."""
         if not name:
-            return "", "", gr.update(visible=False)
-        return (
-            ops.preview(name),
-            gr.update(placeholder=f"owner/{ops.proposed(name)}"),
-            gr.update(visible=False),
-        )
+            return "", ""
+        return ops.preview(name), gr.update(placeholder=f"owner/{ops.proposed(name)}")
 
     def make(self, name: str | None) -> tuple[Any, str]:
         """The model as a file to download."""
