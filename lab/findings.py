@@ -115,6 +115,39 @@ def _published_says(row: dict[str, Any], key: str) -> str:
     )
 
 
+# Numbers of steps ------------------------------------------------------------------------------------------------------
+
+COMPARED = (("clean", DISTANCES[0]), ("triggered", "success"), ("triggered", REMAINING))
+
+
+def agreements(rows: Rows, others: Rows) -> list[dict[str, Any]]:
+    """The same models, sampled with another number of steps: both numbers, and whether their intervals meet."""
+    theirs = {_model(row): row for row in others}
+    pairs = ((row, theirs.get(_model(row))) for row in rows if (row["condition"], row["metric"]) in COMPARED)
+    return [
+        {"ours": row, "theirs": other, "agree": _meet(row, other)}
+        for row, other in pairs
+        if other is not None and other["steps"] != row["steps"]
+    ]
+
+
+def _model(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a number is of, but for the number of steps."""
+    return tuple(
+        row[part] for part in ("recipe", "target", "condition", "clip", "sampler", "metric", "extractor")
+    )
+
+
+def _meet(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two intervals have a value in common; a number without one is an interval of itself."""
+    ends = [
+        (each["value"] if each[end] is None else each[end])
+        for each in (row, other)
+        for end in ("low", "high")
+    ]
+    return ends[0] <= ends[3] and ends[2] <= ends[1]
+
+
 # Verdicts ----------------------------------------------------------------------------------------------------------
 
 

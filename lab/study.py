@@ -142,6 +142,14 @@ KNOWN: dict[str, Study] = {
             poison_rates=(0.1, 0.5),
             clips_once=("xt",),
         ),
+        Study(  # two models of poison-rates, sampled with all steps: whether 250 stand for them
+            name="all-steps",
+            triggers=(BOX_14,),
+            targets=(Hat(), Corner()),
+            poison_rates=(0.1,),
+            seeds=(0,),
+            sampler=DDPM(steps=1000),
+        ),
         Study(
             name="rate-and-length",
             triggers=(BOX_14,),

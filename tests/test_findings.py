@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from lab.cli import nested, parser
-from lab.findings import over_seeds, published, study_charts, verdicts
+from lab.findings import agreements, over_seeds, published, study_charts, verdicts
 from lab.ops import OPERATIONS
 from lab.places import ASSETS
 
@@ -141,3 +141,19 @@ def test_lengths_make_a_phase_chart():
     (chart,) = study_charts(rows)
     assert [line.name for line in chart.lines] == ["100 steps", "400 steps"]
     assert [point.y for point in chart.lines[1].points] == pytest.approx([0.2, 0.4])
+
+
+def test_the_same_model_with_other_steps_agrees_where_the_intervals_meet():
+    ours = [row("success", 0.98, condition="triggered", low=0.95, high=0.99)]
+    near = row("success", 0.995, condition="triggered", low=0.985, high=1.0, steps=1000)
+    far = near | {"low": 0.991}
+    assert [pair["agree"] for pair in agreements(ours, [near])] == [True]
+    assert [pair["agree"] for pair in agreements(ours, [far])] == [False]
+    for other in ({"recipe": "0"}, {"clip": "x0"}, {"target": "shoe"}, {"sampler": "ddim"}, {"steps": 250}):
+        assert agreements(ours, [near | other]) == []
+
+
+def test_a_number_without_an_interval_meets_itself_alone():
+    ours = [row("feature distance", 5.0)]
+    assert [p["agree"] for p in agreements(ours, [row("feature distance", 5.0, steps=1000)])] == [True]
+    assert [p["agree"] for p in agreements(ours, [row("feature distance", 5.1, steps=1000)])] == [False]

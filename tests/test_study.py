@@ -20,6 +20,7 @@ from lab.store import Store
 from lab.study import KNOWN, Study
 from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox, Hat, StopSign
+from lab.ui import studies as page
 from lab.worker import work
 
 SMALL = Study(
@@ -217,6 +218,29 @@ def test_an_exported_study_ships_with_its_rows(monkeypatch, tmp_path):
         ["triggered", "clean"],
     )
     assert all(image.startswith("data:image/png;base64,") for image in cell["pictures"].values())
+
+
+def test_the_same_models_sampled_with_other_steps_are_shown_beside(monkeypatch, tmp_path):
+    """From another study with the same recipe; a study of other recipes says nothing about these."""
+    for module in (studies, study_rows):
+        monkeypatch.setattr(module, "FOLDERS", tmp_path)
+    recipes = {name: KNOWN[name].cells()[0].recipe.signature for name in ("poison-rates", "all-steps")}
+    assert recipes["poison-rates"] == recipes["all-steps"]
+    line = dict.fromkeys(study_rows.COLUMNS, "0") | {
+        "target": "hat",
+        "condition": "triggered",
+        "clip": "none",
+    }
+    line |= {"trigger": "grey_box", "sampler": "ddpm", "metric": "success", "recipe": recipes["all-steps"]}
+    for name, steps in (("poison-rates", 250), ("all-steps", 1000), ("stop-sign", 500)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "rows.csv").open("w") as file:
+            writer = csv.DictWriter(file, study_rows.COLUMNS)
+            writer.writeheader()
+            writer.writerow(line | {"steps": steps} | ({"recipe": "0"} if name == "stop-sign" else {}))
+    shown = OPERATIONS["study"](what="show", name="poison-rates")
+    assert [row["steps"] for row in shown["others"]] == [1000]
+    assert "sampled with 250 and with 1,000 steps" in page.study(shown)
 
 
 def test_a_damaged_description_is_no_study(lab_home):

@@ -156,14 +156,23 @@ def status(wanted: Study, runs: Runs) -> dict[str, Any]:
 
 
 def show(wanted: Study, runs: Runs) -> dict[str, Any]:
-    """How far a study is, and every row there is; judged: whether it is one that the poster's claims are about."""
+    """How far a study is, and every row there is; judged: whether it is one that the poster's claims are about.
+
+    others: rows of other studies about the same models, sampled with another number of steps.
+    """
     found = rows(wanted, runs)
     return {
         **_progress(wanted, runs, found),
         "rows": found,
+        "others": _others(wanted, {row["recipe"] for row in found}),
         "pictures": pictures(wanted, runs),
         "judged": len(wanted.poison_rates) > 1 and not wanted.lengths,
     }
+
+
+def _others(wanted: Study, recipes: set[str]) -> list[dict[str, Any]]:
+    studies = (each for name in names() if (each := find(name)) and each.sampler != wanted.sampler)
+    return [row for each in studies for row in rows(each, runs_of(each)) if row["recipe"] in recipes]
 
 
 def _progress(wanted: Study, runs: Runs, found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.findings import study_charts, verdicts
+from lab.findings import agreements, study_charts, verdicts
 from lab.places import ASSETS
 from lab.ui import words
 
@@ -21,7 +21,8 @@ def study(found: dict[str, Any]) -> str:
         f'<div class="scroll">{svg(lines(study_charts(rows)), "Charts of the study")}</div>' if rows else ""
     )
     judged = _verdicts(rows) if rows and found["judged"] else ""
-    return f"{progress(found)}{drawn}{judged}{matrix(found['pictures'])}"
+    checked = _checked(agreements(rows, found["others"]))
+    return f"{progress(found)}{drawn}{judged}{checked}{matrix(found['pictures'])}"
 
 
 def progress(found: dict[str, Any]) -> str:
@@ -51,6 +52,36 @@ def _verdicts(rows: list[dict[str, Any]]) -> str:
         f"<h3>What the poster claims, and what these models say</h3>{few}"
         f'<div class="scroll"><table class="scores claims"><tbody>{items}</tbody></table></div>'
     )
+
+
+def _checked(pairs: list[dict[str, Any]]) -> str:
+    """The same models sampled with another number of steps."""
+    if not pairs:
+        return ""
+    ours, theirs = pairs[0]["ours"], pairs[0]["theirs"]
+    body = "".join(
+        f'<tr><th scope="row">{escape(_what(each["ours"]))}</th><td>{_interval(each["ours"])}</td>'
+        f"<td>{_interval(each['theirs'])}</td><td>{'✓ they meet' if each['agree'] else '✗ apart'}</td></tr>"
+        for each in pairs
+    )
+    head = (
+        f"<th></th><th>{ours['steps']:,} steps</th><th>{theirs['steps']:,} steps</th><th>95 % intervals</th>"
+    )
+    return (
+        f"<h3>The same models, sampled with {ours['steps']:,} and with {theirs['steps']:,} steps</h3>"
+        f'<p class="soft">{escape(ours["sampler"].upper())}, n = {ours["n"]:,} and {theirs["n"]:,}.</p>'
+        f'<div class="scroll"><table class="scores claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _what(row: dict[str, Any]) -> str:
+    named = f"{row['trigger']} → {row['target']}".replace("_", " ")
+    return f"{named}, {row['poison_rate']:.0%}, seed {row['seed']}: {row['metric']}, {row['condition']} noise, clip {row['clip']}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    ends = "" if row["low"] is None else f" ({row['low']:.3g} to {row['high']:.3g})"
+    return f"{row['value']:.3g}{ends}"
 
 
 SEEDS = 3  # below which a verdict is a first look
