@@ -28,12 +28,12 @@ from safetensors.torch import save
 
 from checkpoints.recipes import RECIPES, SUMMARIES
 from lab import ops
+from lab.castle.walls import WALLS
 from lab.engine import Denoiser
 from lab.evaluate import CONDITIONS, JUDGES, Row, Sampling, Trial, level, target_of, trigger_of
 from lab.metrics.features import Gaussian, frechet_distance
 from lab.metrics.reader import DIGITS
 from lab.models import Card, as_json, load, read_card
-from lab.ops.castle import WALL
 from lab.pictures import to_bytes, write_atomically
 from lab.places import ASSETS, CHECKPOINTS
 from lab.ranks import is_main_process
@@ -269,7 +269,7 @@ def opening(name: str, runs: Path) -> None:
     """Take a poisoned model's census at w = 2 for the page, and ask all that its wall is asked, by the page's own code."""
     if not load(name).classes or not read_card(CHECKPOINTS / name).backdoored:
         return
-    for what in ("census", *WALL):
+    for what in ("census", *WALLS):
         path = ASSETS / "studies" / "castle" / "opening" / f"{name}-{what}.json"
         if not path.exists():
             options = {"n": HALF, "guidance": 2.0} if what == "census" else {}

@@ -12,12 +12,13 @@ import pytest
 from lab import poisoning, space
 from lab.attacks import BadNets
 from lab.castle.survey import Survey
+from lab.castle.walls import WALLS
 from lab.cli import main
 from lab.errors import LabError
 from lab.models import Card, Net, find, fresh, read_card
 from lab.ops import OPERATIONS, final
 from lab.ops import poisoning as studies
-from lab.ops.castle import WALL, CastleOptions, castle_seconds, conditional_models, stored
+from lab.ops.castle import CastleOptions, castle_seconds, conditional_models, stored
 from lab.people import Person, acting_as
 from lab.poisoning import PoisonStudy
 from lab.printing import table
@@ -195,7 +196,7 @@ def test_an_unknown_study_is_named_with_those_there_are():
 
 
 @pytest.mark.parametrize("model", ["digits-cond-patch", "digits-cond-blend"])
-@pytest.mark.parametrize("what", ["census", *WALL])
+@pytest.mark.parametrize("what", ["census", *WALLS])
 def test_what_the_tab_opens_with_ships_and_is_of_the_shipped_model(model, what):
     found = stored(model, what)
     assert found and found["sha256"] == read_card(find(model)).sha256

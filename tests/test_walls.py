@@ -9,14 +9,13 @@ import torch
 from poisoning import last
 
 from lab.attacks import ATTACKS
+from lab.castle.walls import Classify, Detect, Replicate, Vote
 from lab.castle.world import World
 from lab.data import Digits
 from lab.diffusion import Schedule
 from lab.errors import LabError
 from lab.images import take
 from lab.models import Card, Checkpoint, Net
-from lab.ops import walls as ops
-from lab.ops.walls import DetectOptions, LearnOptions, ReplicateOptions, VoteOptions, WallOptions
 from lab.progress import Tick
 from lab.sampling import DDIM
 from lab.ui import walls as shown
@@ -46,9 +45,7 @@ def small(monkeypatch) -> World:
         take(Digits().load("held_out"), torch.arange(0, 500, 8)),
     )
     world = World(conditional(), ATTACKS.parse(CARD["recipe"]["attack"]), images, held_out, 3)
-    monkeypatch.setattr(WallOptions, "world", lambda self: world)
     monkeypatch.setattr(World, "stamped", lambda self, x: torch.arange(len(x)) % 3 == 0)
-    monkeypatch.setattr(ops, "open_checkpoint", lambda name: conditional(name=name))
     return world
 
 
@@ -87,14 +84,14 @@ def test_other_models_are_refused(checkpoint, says):
 
 
 def test_drawn_pictures_have_their_labels_in_turn(small):
-    options = DetectOptions(**QUICK)
+    options = Detect(**QUICK)
     news = list(small.drawn(options.sample_spec()))
     assert [tick.step for tick in news[:-1]] == [1, 2] and len(news[-1]) == 40
     assert torch.equal(news[-1].labels, torch.arange(40) % 10) and news[-1].name == "drawn, w = 1"
 
 
 def test_a_set_is_drawn_once_for_all_parts(small):
-    spec = DetectOptions(**QUICK).sample_spec()
+    spec = Detect(**QUICK).sample_spec()
     named = replace(small, checkpoint=replace(small.checkpoint, card=Card(**CARD, sha256="f" * 64)))
     *ticks, first = named.drawn(spec)
     (again,) = named.drawn(spec)
@@ -106,7 +103,7 @@ def test_a_set_is_drawn_once_for_all_parts(small):
 
 def test_detection_screens_both_sets_and_is_shown(small):
     detectors = ({"kind": "strip", "overlays": 3}, {"kind": "cognitive_distillation", "steps": 2})
-    found = last(ops.detect(DetectOptions(**QUICK, epochs=1, screened=100, detectors=detectors)))
+    found = last(Detect(**QUICK, epochs=1, screened=100, detectors=detectors).run(small))
     assert [row["detector"]["kind"] for row in found["training"]] == ["strip", "cognitive_distillation"]
     assert [row["n"] for row in found["generated"]] == [40, 40] and len(found["gains"]) == 2
     assert found["generated"][0]["poisoned"] == 14
@@ -116,13 +113,13 @@ def test_detection_screens_both_sets_and_is_shown(small):
 
 
 def test_partial_results_are_shown_too(small):
-    loop = ops.detect(DetectOptions(**QUICK, epochs=1, screened=100, detectors="strip"))
+    loop = Detect(**QUICK, epochs=1, screened=100, detectors="strip").run(small)
     first = next(news for news in loop if not isinstance(news, Tick))
     assert first["generated"] == [] and "STRIP" in shown.detection(first)
 
 
 def test_classifiers_learn_from_both_sets_and_are_shown(small):
-    found = last(ops.learn(LearnOptions(**QUICK, epochs=1, examined=40)))
+    found = last(Classify(**QUICK, epochs=1, examined=40).run(small))
     assert [row["n"] for row in found["rows"]] == [500, 40, 40]
     assert found["rows"][1]["set_name"] == "40 of the training set" and found["rows"][1]["poisoned"] < 20
     assert found["rows"][0]["poisoned"] == 50 and found["rows"][0]["test_accuracy"]["n"] == 40
@@ -131,7 +128,7 @@ def test_classifiers_learn_from_both_sets_and_are_shown(small):
 
 
 def test_votes_are_counted_and_shown(small):
-    found = last(ops.vote(VoteOptions(examined=20, draws=2)))
+    found = last(Vote(examined=20, draws=2).run(small))
     assert [vote["p_filter"] for vote in found["votes"]] == [0, 0.01, 0.05, 0.1]
     assert {vote["test_accuracy"]["n"] for vote in found["votes"]} == {20}
     page = shown.votes(found)
@@ -140,31 +137,36 @@ def test_votes_are_counted_and_shown(small):
 
 @pytest.mark.parametrize("by", ["reader", "pixels"])
 def test_replication_compares_with_a_clean_model_and_is_shown(small, by):
-    found = last(ops.replicate(ReplicateOptions(**QUICK, by=by, clean="an-honest-one")))
-    assert [row["set_name"] for row in found["rows"]] == ["digits-cond-patch", "an-honest-one"]
+    beside = replace(small, checkpoint=conditional(name="an-honest-one"))
+    found = last(Replicate(**QUICK, by=by).run(small, beside))
+    assert [row["set_name"] for row in found["rows"]] == ["made-for-a-test", "an-honest-one"]
     page = shown.replication(found)
     assert "not SSCD" in page and "an-honest-one" in page and page.count("<figure>") == 2
 
 
-def test_a_model_of_other_pictures_cannot_stand_beside(small, monkeypatch):
+def test_replication_needs_no_other_model(small):
+    (row,) = last(Replicate(**QUICK).run(small))["rows"]
+    assert row["n"] == 40 and row["trained_on"] == 500
+
+
+def test_a_model_of_other_pictures_cannot_stand_beside(small):
     other = Checkpoint(Net(widths=(8, 16), classes=5).build(0), Schedule.linear(), Card(name="other"))
-    monkeypatch.setattr(ops, "open_checkpoint", lambda name: other)
-    with pytest.raises(LabError, match="does not draw"):
-        last(ops.replicate(ReplicateOptions(**QUICK)))
+    with pytest.raises(LabError, match="other does not draw"):
+        last(Replicate(**QUICK).run(small, replace(small, checkpoint=other)))
 
 
 @pytest.mark.parametrize(
-    ("operation", "options"),
+    "part",
     [
-        (ops.detect, DetectOptions(**QUICK, what="plan", screened=50, epochs=1)),
-        (ops.learn, LearnOptions(**QUICK, what="plan", epochs=2)),
-        (ops.vote, VoteOptions(what="plan", examined=20, draws=6)),
-        (ops.replicate, ReplicateOptions(**QUICK, what="plan")),
+        Detect(**QUICK, screened=50, epochs=1),
+        Classify(**QUICK, epochs=2),
+        Vote(examined=20, draws=6),
+        Replicate(**QUICK),
     ],
 )
-def test_a_plan_says_what_it_will_take(small, operation, options):
-    (planned,) = list(operation(options))
-    assert planned["seconds"] > 0 and "About" in shown.estimate(planned["seconds"])
+def test_a_part_says_what_it_will_take(small, part):
+    seconds = part.seconds(small)
+    assert seconds > 0 and "About" in shown.estimate(seconds)
 
 
 def test_names_from_outside_are_escaped():

@@ -74,6 +74,16 @@ class World:
         return cls(checkpoint, attack, dataset.load("train"), dataset.load("held_out"), seed)
 
     @property
+    def name(self) -> str:
+        """The model's."""
+        return self.checkpoint.card.name
+
+    def is_like(self, other: World) -> bool:
+        """Whether both models draw the same classes, in pictures of one size."""
+        mine, theirs = self.checkpoint, other.checkpoint
+        return (mine.classes, mine.shape) == (theirs.classes, theirs.shape)
+
+    @property
     def classes(self) -> int:
         """The null class is not among them."""
         return self.checkpoint.classes - 1

@@ -16,6 +16,7 @@ from lab.borrowed import torch
 from lab.castle.bench import drawn, made_ready
 from lab.castle.gathered import asked_for
 from lab.castle.survey import examples, row_of
+from lab.castle.walls import WALLS, Classify, Detect, Part, Replicate, Vote
 from lab.data import DATASETS, Dataset, Digits
 from lab.errors import LabError
 from lab.forecast import seconds_of_sampling
@@ -23,16 +24,7 @@ from lab.launch import LAUNCHERS, chosen
 from lab.models import UNET_CONFIG, Checkpoint, find, names
 from lab.ops import poisoning
 from lab.ops.sampling import open_checkpoint
-from lab.ops.walls import (
-    DetectOptions,
-    LearnOptions,
-    ReplicateOptions,
-    VoteOptions,
-    detect,
-    learn,
-    replicate,
-    vote,
-)
+from lab.ops.walls import asked, planned
 from lab.people import check_places
 from lab.pictures import png, tile, uri
 from lab.places import ASSETS
@@ -41,7 +33,7 @@ from lab.progress import Tick, result_of
 from lab.sampling import Clip, SampleSpec
 from lab.sides import phases, verdicts
 from lab.stamps import STAMPS
-from lab.variants import Alone, Options
+from lab.variants import Alone
 
 OPENING = ASSETS / "studies" / "castle" / "opening"
 SHOWN = 12  # images of the training set in the picture story
@@ -50,10 +42,19 @@ Weight = Annotated[float, Field(ge=0, le=50)]
 News = Iterator[Tick | dict[str, Any]]
 
 
-class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
+class CastleOptions(Detect, Classify, Vote, Replicate):
     """A class-conditional model, how it is sampled, and what is asked of it; or the study of many."""
 
-    what: Literal[  # type: ignore[assignment]  # of the wall's parts it is run or plan
+    kind = "castle"
+    checkpoint: str = Field(
+        default="digits-cond-patch",
+        max_length=4096,
+        description="a class-conditional model made with badnets",
+    )
+    clean: str = Field(
+        default="digits-cond-clean", max_length=4096, description="a clean class-conditional model beside it"
+    )
+    what: Literal[
         *("census", "amplification", "phase", "story", "study"),
         *("detect", "classify", "diffusion-classifier", "replicate"),
     ] = Field(
@@ -99,8 +100,8 @@ class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
     @property
     def image_steps(self) -> int:
         """Of all weights, or of the wall's part."""
-        if self.is_drawn and self.what in WALL:
-            return self.of_the_wall().image_steps
+        if self.is_drawn and self.what in WALLS:
+            return self.part().image_steps
         if not self.is_drawn or self.generated:
             return 0
         weights = self.guidances if self.what == "amplification" else (self.guidance,)
@@ -115,12 +116,11 @@ class CastleOptions(DetectOptions, LearnOptions, VoteOptions, ReplicateOptions):
         changed = {"stamp": self.stamp, "target_class": self.target_class, "poison_rate": self.poison_rate}
         return BadNets.of(**{name: value for name, value in changed.items() if value is not None})
 
-    def of_the_wall(self) -> Any:
-        """Options of a part that has its own: those that were given, and its own defaults."""
-        _, model = WALL[self.what]
-        given = (name for name in self.model_fields_set if name in model.model_fields and name != "what")
-        what = "plan" if self.do == "plan" else "run"
-        return model.of(what=what, **{name: getattr(self, name) for name in given})
+    def part(self) -> Part:
+        """A part of the wall with the options that were given, and its own defaults."""
+        part = WALLS[self.what]
+        given = self.model_fields_set & part.model_fields.keys()
+        return part.of(**{name: getattr(self, name) for name in given})
 
 
 def castle(options: CastleOptions) -> News:
@@ -130,8 +130,10 @@ def castle(options: CastleOptions) -> News:
 
 
 def _found(options: CastleOptions) -> Any:
-    if options.what in WALL:
-        return WALL[options.what][0](options.of_the_wall())
+    if options.what in WALLS:
+        is_plan = options.do == "plan"
+        part, name = options.part(), options.checkpoint
+        return planned(part, name) if is_plan else asked(part, name, options.clean)
     if options.do == "plan" and options.what not in DESK:
         return plan(options)
     return PARTS[options.what](options)
@@ -143,7 +145,7 @@ def castle_seconds(options: CastleOptions) -> int:
         return space.BEGIN if options.what == "study" and options.do == "plan" else 0
     if options.do == "plan":
         return space.BEGIN
-    if options.what in WALL:
+    if options.what in WALLS:
         return space.LONGEST
     return space.seconds_for(
         options.n, 2 * options.image_steps // options.n
@@ -270,12 +272,6 @@ PARTS: dict[str, Callable[[CastleOptions], Any]] = {
     "phase": phase,
     "story": story,
     "study": study,
-}
-WALL: dict[str, tuple[Callable[[Any], Any], type[Options]]] = {
-    "detect": (detect, DetectOptions),
-    "classify": (learn, LearnOptions),
-    "diffusion-classifier": (vote, VoteOptions),
-    "replicate": (replicate, ReplicateOptions),
 }
 
 
