@@ -1,4 +1,4 @@
-"""A study of data poisoning: a grid of short fine-tunes of one class-conditional model, each asked for its censuses."""
+"""A study of data poisoning: a grid of short fine-tunes of one class-conditional model, each asked what comes of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from lab.attacks import BadNets
-from lab.castle.survey import Asked
+from lab.castle.survey import Asked, Question, Walled
+from lab.castle.walls import WALLS, Classify, Detect, Replicate, Vote
 from lab.data import DATASETS, Digits
 from lab.recipe import Recipe
 from lab.sampling import DDIM, SAMPLERS, Clip, SampleSpec
@@ -61,40 +62,66 @@ class PoisonStudy(Options):
     sampler: SAMPLERS.Field = DDIM(steps=50)
     clip: Clip = Field(default="none", description="what is clamped while sampling")
     n: int = Field(default=250, ge=1, le=10_000, description="generations of each census")
+    walls: Annotated[tuple[WALLS.Field, ...], Alone] = Field(
+        default=(Detect(), Classify(), Vote(), Replicate()),
+        max_length=8,
+        description="parts of the castle wall that are asked of models with the rates of walls_at",
+    )
+    walls_at: Annotated[tuple[Rate, ...], Alone] = Field(
+        default=(0.0, 0.05, 0.1), max_length=20, description="poison rates; 0 is the control"
+    )
+    duplicated_at: Annotated[tuple[Rate, ...], Alone] = Field(
+        default=(0.05, 0.1),
+        max_length=20,
+        description="rates at which another model is made whose poison lies on duplicated images",
+    )
 
     def cells(self) -> tuple[Cell, ...]:
         """All trainings, seed by seed; without poison the stamp changes nothing, so that all stamps share one."""
-        return tuple(self._cells())
+        return tuple(cell for seed in self.seeds for cell in self._cells(seed))
 
-    def _cells(self) -> Iterator[Cell]:
-        for seed, rate in product(self.seeds, self.poison_rates):
+    def _cells(self, seed: int) -> Iterator[Cell]:
+        for rate in self.poison_rates:
             for stamps in [(each,) for each in self.stamps] if rate else [self.stamps]:
-                attacks = tuple(
-                    BadNets(stamp=stamp, target_class=self.target_class, poison_rate=rate) for stamp in stamps
-                )
-                train = self.train.model_copy(update={"seed": seed})
-                recipe = Recipe(dataset=self.dataset, base=self.base, attack=attacks[0], train=train)
-                yield Cell(recipe, tuple(self._asked(attacks)))
+                yield self._cell(seed, self._attacks(stamps, rate))
+        for rate, stamp in product(self.duplicated_at, self.stamps):
+            yield self._cell(seed, self._attacks((stamp,), rate, which="duplicated"))
 
-    def _asked(self, attacks: tuple[BadNets, ...]) -> Iterator[Asked]:
+    def _attacks(self, stamps: tuple[Any, ...], rate: float, **options: Any) -> tuple[BadNets, ...]:
+        same = {"target_class": self.target_class, "poison_rate": rate, **options}
+        return tuple(BadNets(stamp=stamp, **same) for stamp in stamps)
+
+    def _cell(self, seed: int, attacks: tuple[BadNets, ...]) -> Cell:
+        train = self.train.model_copy(update={"seed": seed})
+        recipe = Recipe(dataset=self.dataset, base=self.base, attack=attacks[0], train=train)
+        return Cell(recipe, (*self._censuses(attacks), *self._walls(attacks[0])))
+
+    def _censuses(self, attacks: tuple[BadNets, ...]) -> Iterator[Asked]:
         for w in self.guidances:
             spec = SampleSpec(sampler=self.sampler, clip=self.clip, n=self.n, guidance=w)
             yield Asked(spec=spec, attacks=attacks, dataset=self.dataset)
 
+    def _walls(self, attack: BadNets) -> Iterator[Walled]:
+        """Of models whose poison lies on random images only: duplicates are about what is drawn."""
+        if attack.poison_rate in self.walls_at and attack.which == "random":
+            parts = (part for part in self.walls if attack.poison_rate or not part.needs_poison)
+            yield from (Walled(part=part) for part in parts)
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of the study, and the censuses that are taken of its model."""
+    """One training of the study, and what is asked of its model."""
 
     recipe: Recipe
-    asked: tuple[Asked, ...]
+    asked: tuple[Question, ...]
 
     @property
     def title(self) -> str:
         """What a person reads."""
         attack, seed = self.recipe.attack, self.recipe.train.seed
         stamp = f"{attack.stamp.kind}, " if attack.poison_rate else ""
-        return f"{stamp}{attack.poison_rate:.0%} poisoned, seed {seed}"
+        which = " duplicates" if attack.which == "duplicated" else ""
+        return f"{stamp}{attack.poison_rate:.0%} poisoned{which}, seed {seed}"
 
     @property
     def key(self) -> str:

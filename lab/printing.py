@@ -78,7 +78,7 @@ def _drawn(row: dict[str, Any]) -> str:
 
 
 def _claim(each: dict[str, str]) -> str:
-    return f"{each['verdict']}: {each['claim']} ({each['why']})"
+    return f"{each['verdict']}: {each['claim']} ({each['why']}); reported by the authors: {each['reported']}"
 
 
 def _found(line: dict[str, Any]) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import poisoning, space
+from lab import claims, poisoning, space
 from lab.attacks import BadNets
 from lab.castle.survey import Survey
-from lab.castle.walls import WALLS
+from lab.castle.walls import WALLS, Vote
 from lab.cli import main
 from lab.errors import LabError
 from lab.models import Card, Net, find, fresh, read_card
@@ -27,6 +28,7 @@ from lab.sampling import DDIM
 from lab.stamps import Blend, Patch
 from lab.store import Store
 from lab.training import TrainSpec
+from lab.ui import castle as page
 from lab.worker import work
 
 CASTLE = OPERATIONS["castle"]
@@ -114,7 +116,7 @@ def test_from_the_command_line(model, capsys):
 
 @pytest.fixture
 def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
-    """A study of two short trainings with two censuses each."""
+    """A study of five short trainings with two censuses each, and one part of the wall."""
     study = PoisonStudy(
         name="castle",
         base=model,
@@ -125,6 +127,9 @@ def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
         train=TrainSpec(steps=2, batch=4, threads=1),
         sampler=DDIM(steps=2),
         n=4,
+        walls=(Vote(examined=10, draws=1),),
+        walls_at=(0.0, 0.1),
+        duplicated_at=(0.1,),
     )
     monkeypatch.setattr(studies, "KNOWN", {"castle": study})
     monkeypatch.setattr(studies, "FOLDERS", Path("nowhere"))
@@ -134,15 +139,15 @@ def small(model: str, monkeypatch: pytest.MonkeyPatch) -> PoisonStudy:
 
 def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkeypatch):
     plan = told(what="study", do="plan")
-    assert (plan["trainings"], plan["measurements"]) == (3, 8)
-    assert told(what="study", do="run")["submitted"] == 3
-    assert told(what="study", do="run") == {"study": "castle", "queued": 3}
+    assert (plan["trainings"], plan["measurements"]) == (5, 15) and plan["measuring_hours"] > 0
+    assert told(what="study", do="run")["submitted"] == 5
+    assert told(what="study", do="run") == {"study": "castle", "queued": 5}
     for run in list(Store().all()):
         assert work(run.folder).condition == "done"
     found = told(what="study")
-    assert found["measured"] == found["asked"] == 8 and found["states"] == {"done": 3}
+    assert found["measured"] == found["asked"] == 15 and found["states"] == {"done": 5}
     exported = told(what="study", do="export", out=str(tmp_path / "out" / "castle"))
-    assert exported["rows"] == 8 and exported["pictures"] > 0
+    assert exported["rows"] == 15 and exported["pictures"] > 0
     rows = [
         json.loads(line) for line in (tmp_path / "out" / "castle" / "census.jsonl").read_text().splitlines()
     ]
@@ -151,16 +156,24 @@ def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkey
     for run in list(Store().all()):
         Store().delete(run)
     monkeypatch.setattr(studies, "FOLDERS", tmp_path / "out")
-    assert told(what="study", do="run") == {"study": "castle", "stored": 3}
-    assert len(told(what="phase")["census"]) == 8
+    assert told(what="study", do="run") == {"study": "castle", "stored": 5}
+    phase = told(what="phase")
+    assert (len(phase["census"]), len(phase["walls"])) == (12, 3)
+    assert {row["which"] for row in phase["census"]} == {"random", "duplicated"}
+    judged = {each["claim"]: each["verdict"] for each in phase["verdicts"]}
+    assert judged[claims.FILTERED] != "not measured yet" and judged[claims.EASIER] == "not measured yet"
+    shown = page.study(phase, "")
+    assert (
+        "The castle wall" in shown and "reported by the authors" in shown and escape(claims.COPIES) in shown
+    )
 
 
 def test_a_stopped_census_is_taken_again(small):
     told(what="study", do="run")
-    assert told(what="study", do="stop")["asked"] == 3
+    assert told(what="study", do="stop")["asked"] == 5
     run = next(run for run in Store().all() if not run.recipe["attack"]["poison_rate"])
     assert work(run.folder).condition == "stopped"
-    assert len(Survey(run.folder).left()) == 2
+    assert len(Survey(run.folder).left()) == 3
     assert told(what="study", do="run")["resumed"] >= 1
     assert work(run.folder).condition == "done"
     assert Survey(run.folder).left() == []
@@ -170,10 +183,10 @@ def test_a_study_belongs_to_whoever_runs_it(small, monkeypatch):
     shipped = small.model_copy(update={"base": "digits-cond-clean"})  # there for everybody
     monkeypatch.setattr(studies, "KNOWN", {"castle": shipped})
     with acting_as(Person("ada", "student")):
-        assert told(what="study", do="run")["submitted"] == 3
+        assert told(what="study", do="run")["submitted"] == 5
     assert {run.about.owner for run in Store().all()} == {"ada"}
     with acting_as(Person("bo", "student")):
-        assert told(what="study")["states"] == {"not run": 3}
+        assert told(what="study")["states"] == {"not run": 5}
         assert told(what="study", do="stop")["asked"] == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from lab.attacks import BadNets
 from lab.castle.bench import Bench, ByReader, drawn, made_ready
 from lab.castle.census import GROUPS, confusion, counted, groups
 from lab.castle.judges import Errors, Rate, TriggerJudge, measured
-from lab.castle.survey import Asked, Survey, examples
+from lab.castle.survey import Asked, Survey, Walled, examples
+from lab.castle.walls import Replicate, Vote
 from lab.data import Digits, Folder
 from lab.errors import LabError
 from lab.images import Images
@@ -18,7 +21,7 @@ from lab.models import Card, Checkpoint, Net, fresh
 from lab.poisoning import PoisonStudy
 from lab.progress import Tick
 from lab.sampling import DDIM, SampleSpec
-from lab.sides import amplification, phases, verdicts
+from lab.sides import amplification, phases
 from lab.stamps import STAMPS, Blend, Patch
 
 SIX = 6
@@ -203,11 +206,43 @@ def test_an_answer_says_what_it_is_of(tmp_path):
 
 def test_a_study_is_every_rate_of_every_stamp_and_one_control_for_all():
     cells = PoisonStudy().cells()
-    assert len(cells) == 3 * (4 * 2 + 1) and len({cell.key for cell in cells}) == len(cells)
+    assert len(cells) == 3 * (4 * 2 + 1 + 2 * 2) and len({cell.key for cell in cells}) == len(cells)
     control = cells[0]
     assert control.recipe.attack.poison_rate == 0 and len(control.asked[0].attacks) == 2
-    assert [question.spec.guidance for question in control.asked] == [0, 1, 2, 5]
-    assert [cell.recipe.train.seed for cell in cells] == [0] * 9 + [1] * 9 + [2] * 9
+    assert [question.spec.guidance for question in control.asked[:4]] == [0, 1, 2, 5]
+    assert [cell.recipe.train.seed for cell in cells] == [0] * 13 + [1] * 13 + [2] * 13
+
+
+def test_the_wall_is_asked_where_the_study_says_and_a_control_only_what_needs_no_poison():
+    for cell in PoisonStudy().cells():
+        attack, parts = cell.recipe.attack, [q.part.kind for q in cell.asked if isinstance(q, Walled)]
+        honest = ["classify", "diffusion-classifier", "replicate"]
+        if attack.which == "duplicated" or attack.poison_rate in (0.01, 0.02):
+            assert parts == []
+        else:
+            assert parts == (["detect", *honest] if attack.poison_rate else honest)
+
+
+def test_a_part_of_the_wall_is_asked_once_and_kept_without_its_long_lists(tmp_path):
+    survey = Survey(tmp_path)
+    quick = {"drawn": 40, "guidance": 0.0, "sampler": DDIM(steps=2)}
+    survey.ask((Walled(part=Vote(examined=10, draws=1)), Walled(part=Replicate(**quick))))
+    model = tiny_conditional()
+    recipe = {"dataset": {"kind": "digits"}, "attack": BadNets(poison_rate=0.05).as_json()}
+    model = replace(model, card=Card(name="walled", recipe=recipe))
+    for _ in survey.take(model):
+        if len(survey.walls) == 1:
+            assert survey.left() == [1], "an answer is written at once"
+    assert survey.left() == [] and survey.censuses == []
+    voted, replicated = survey.walls
+    assert (voted["part"], voted["poison_rate"], voted["stamp"]["kind"]) == (
+        "diffusion-classifier",
+        0.05,
+        "patch",
+    )
+    assert [vote["p_filter"] for vote in voted["votes"]] == [0, 0.01, 0.05, 0.1]
+    assert "pictures" not in replicated and "pairs" not in replicated["rows"][0]
+    assert replicated["rows"][0]["n"] == 40
 
 
 def row(rate_: float, w: float, g1: float, g2: float, r: float) -> dict:
@@ -229,16 +264,6 @@ def row(rate_: float, w: float, g1: float, g2: float, r: float) -> dict:
         "n": 500,
         "shares": shares,
     }
-
-
-def test_verdicts_follow_the_rows():
-    none = {each["verdict"] for each in verdicts([])}
-    assert none == {"not measured yet"}
-    rows = [row(0.05, 0, 0.3, 0.0, 0.33), row(0.05, 5, 0.15, 0.4, 0.33), row(0.1, 0, 0.45, 0.0, 0.5)]
-    rows += [row(0.1, 5, 0.3, 0.3, 0.5), row(0.0, 5, 0.0, 0.0, 0.0)]
-    assert [each["verdict"] for each in verdicts(rows)] == ["reproduced"] * 4
-    copied = [row(0.05, 0, 0.5, 0.0, 0.33), row(0.05, 5, 0.1, 0.05, 0.33)]
-    assert [each["verdict"] for each in verdicts(copied)][:2] == ["reversed at this scale", "not reproduced"]
 
 
 def test_charts_show_r_beside_the_shares():

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -39,6 +39,7 @@ News: TypeAlias = Iterator[Tick | dict[str, Any]]
 class Part(Variant):
     """Something that is asked of a poisoned model's world."""
 
+    needs_poison: ClassVar[bool] = False  # whether it says nothing where no training image carries the stamp
     seed: int = Field(default=0, ge=0, lt=2**31, description="decides noise, order and samples")
 
     @abstractmethod
@@ -109,6 +110,7 @@ class Detect(TrainPart):
     """Can poisoned pictures be told from clean ones: in the training set, and among those that the model drew."""
 
     kind = "detect"
+    needs_poison: ClassVar[bool] = True
     detectors: Annotated[tuple[DETECTORS.Field, ...], Alone] = Field(
         default=(CognitiveDistillation(), Strip(), FCT()), min_length=1, max_length=6, description="detectors"
     )

@@ -17,6 +17,7 @@ from lab.castle.bench import drawn, made_ready
 from lab.castle.gathered import asked_for
 from lab.castle.survey import examples, row_of
 from lab.castle.walls import WALLS, Classify, Detect, Part, Replicate, Vote
+from lab.claims import verdicts
 from lab.data import DATASETS, Dataset, Digits
 from lab.errors import LabError
 from lab.forecast import seconds_of_sampling
@@ -31,7 +32,7 @@ from lab.places import ASSETS
 from lab.poisoning import PoisonStudy
 from lab.progress import Tick, result_of
 from lab.sampling import Clip, SampleSpec
-from lab.sides import phases, verdicts
+from lab.sides import phases
 from lab.stamps import STAMPS
 from lab.variants import Alone
 
@@ -206,9 +207,16 @@ def world_of(checkpoint: Checkpoint, options: CastleOptions) -> tuple[BadNets, D
 
 
 def phase(options: CastleOptions) -> dict[str, Any]:
-    """G1 and G2 over poison rates, from the rows that the study has stored, and what they say of the claims."""
-    rows = poisoning.rows(poisoning.find(options.name))
-    return {"study": options.name, "census": rows, "panels": len(phases(rows)), "verdicts": verdicts(rows)}
+    """G1 and G2 over poison rates, from the rows that the study has stored, and what all of them say of the claims."""
+    wanted = poisoning.find(options.name)
+    rows, walls = poisoning.censuses(wanted), poisoning.walls(wanted)
+    return {
+        "study": options.name,
+        "census": rows,
+        "walls": walls,
+        "panels": len(phases(rows)),
+        "verdicts": verdicts(rows, walls),
+    }
 
 
 def plan(options: CastleOptions) -> dict[str, Any]:

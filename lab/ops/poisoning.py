@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lab.castle.survey import Survey
+from lab.castle.survey import Asked, Survey, Walled, read_rows
+from lab.castle.world import World
 from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.models import as_json
@@ -38,8 +39,18 @@ def runs_of(wanted: PoisonStudy) -> dict[str, Stored]:
     return {key: each for key, each in found.items() if key}
 
 
-def rows(wanted: PoisonStudy) -> list[dict[str, Any]]:
+def censuses(wanted: PoisonStudy) -> list[dict[str, Any]]:
     """Every census there is: those of runs here, then those that ship with the lab and were not taken here too."""
+    return [row for row in rows(wanted) if "counts" in row]
+
+
+def walls(wanted: PoisonStudy) -> list[dict[str, Any]]:
+    """What there is of the wall's parts, in the same order."""
+    return [row for row in rows(wanted) if "part" in row]
+
+
+def rows(wanted: PoisonStudy) -> list[dict[str, Any]]:
+    """Both."""
     own = [row for cell, its in _pairs(wanted) if its for row in rows_of(cell, its)]
     known = {_what(row) for row in own}
     return own + [row for row in stored(wanted.name) if _what(row) not in known]
@@ -51,7 +62,7 @@ def _pairs(wanted: PoisonStudy) -> list[tuple[Cell, Stored | None]]:
 
 
 def rows_of(cell: Cell, its: Stored) -> list[dict[str, Any]]:
-    """A run's censuses with the recipe that trained their model."""
+    """A run's answers with the recipe that trained their model."""
     known = {"recipe": cell.recipe.signature, "key": cell.key, "training_seed": cell.recipe.train.seed}
     return [{**known, **row} for row in Survey(its.folder).answers()]
 
@@ -62,15 +73,15 @@ def _what(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def stored(name: str) -> list[dict[str, Any]]:
     """Rows that ship with the lab, a line of JSON each."""
-    try:
-        return [json.loads(line) for line in (FOLDERS / name / "census.jsonl").read_text().splitlines()]
-    except OSError:
-        return []
+    folder = FOLDERS / name
+    return read_rows(folder / "census.jsonl", {"key", "counts"}) + read_rows(
+        folder / "walls.jsonl", {"key", "part"}
+    )
 
 
 def asked_of(cell: Cell) -> int:
     """How many rows a cell has when it is whole."""
-    return sum(len(question.attacks) for question in cell.asked)
+    return sum(1 if isinstance(question, Walled) else len(question.attacks) for question in cell.asked)
 
 
 def is_whole(cell: Cell, known: list[dict[str, Any]]) -> bool:
@@ -79,7 +90,7 @@ def is_whole(cell: Cell, known: list[dict[str, Any]]) -> bool:
 
 
 def status(wanted: PoisonStudy) -> dict[str, Any]:
-    """How far it is: its trainings with their runs, and how many censuses there are."""
+    """How far it is: its trainings with their runs, and how many answers there are."""
     return {
         **_grid(wanted).states(lambda its: len(Survey(its.folder).answers())),
         "measured": len(rows(wanted)),
@@ -93,14 +104,12 @@ def _grid(wanted: PoisonStudy) -> Grid:
 
 
 def plan(wanted: PoisonStudy) -> dict[str, Any]:
-    """What it will cost here, before it starts: trainings, censuses, hours, bytes."""
+    """What it will cost here, before it starts: trainings, censuses and parts of the wall, hours, bytes."""
     cells = [cell for cell in wanted.cells() if not is_whole(cell, stored(wanted.name))]
     if not cells:
         return {"study": wanted.name, "trainings": 0, "measurements": 0, "hours": 0.0, "bytes": 0}
-    start = start_of(cells[0].recipe)
-    calls = sum(1 if question.spec.guidance == 0 else 2 for question in cells[0].asked)
     training = seconds_for(cells[0].recipe) * len(cells)
-    sampling = seconds_of_sampling(start, cells[0].asked[0].spec) * wanted.n * calls * len(cells)
+    sampling = _counting_seconds(cells) + _wall_seconds(cells)
     return {
         "study": wanted.name,
         "trainings": len(cells),
@@ -110,6 +119,28 @@ def plan(wanted: PoisonStudy) -> dict[str, Any]:
         "hours": (training + sampling) / 3600,
         "bytes": bytes_of(cells),
     }
+
+
+def _counting_seconds(cells: list[Cell]) -> float:
+    """Of all censuses; with guidance a step calls the network twice."""
+    specs = [question.spec for cell in cells for question in cell.asked if isinstance(question, Asked)]
+    if not specs:
+        return 0.0
+    calls = sum(spec.n * (2 if spec.guidance else 1) for spec in specs)
+    return seconds_of_sampling(start_of(cells[0].recipe), specs[0]) * calls
+
+
+def _wall_seconds(cells: list[Cell]) -> float:
+    """Of all parts of the wall: each is timed once, on the model that training begins with."""
+    asked = [(q.part, cell) for cell in cells for q in cell.asked if isinstance(q, Walled)]
+    seconds = {part: part.seconds(_world_of(cell)) for part, cell in dict(asked).items()}
+    return sum(seconds[part] for part, _ in asked)
+
+
+def _world_of(cell: Cell) -> World:
+    recipe, data = cell.recipe, cell.recipe.dataset
+    sets = data.load("train"), data.load("held_out")
+    return World(start_of(recipe), recipe.attack, *sets, recipe.train.seed)
 
 
 def run(wanted: PoisonStudy, launcher: Any) -> dict[str, Any]:
@@ -132,9 +163,10 @@ def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:
     """Write the study's description and every row, a line of JSON each, and the pictures of the first seed."""
     if not out:
         raise LabError("Name the folder for the export with --out.")
-    folder, found = Path(out).expanduser(), rows(wanted)
+    folder, found = Path(out).expanduser(), {"census": censuses(wanted), "walls": walls(wanted)}
     write_atomically(folder / "study.json", as_json(wanted.model_dump(mode="json")))
-    write_atomically(folder / "census.jsonl", "".join(f"{json.dumps(row)}\n" for row in found).encode())
+    for name, some in found.items():
+        write_atomically(folder / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in some).encode())
     pictures = 0
     for cell, its in _pairs(wanted):
         if its and cell.recipe.train.seed == wanted.seeds[0]:
@@ -143,4 +175,9 @@ def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:
                     folder / "pictures" / f"{cell.recipe.signature}-{path.name}", path.read_bytes()
                 )
                 pictures += 1
-    return {"study": wanted.name, "out": str(folder), "rows": len(found), "pictures": pictures}
+    return {
+        "study": wanted.name,
+        "out": str(folder),
+        "rows": sum(map(len, found.values())),
+        "pictures": pictures,
+    }

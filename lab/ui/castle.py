@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.sides import GROUPS, REPORTED, TABLE, amplification, phases
+from lab.sides import GROUPS, REPORTED, TABLE, amplification, phases, wall_charts
 from lab.ui import words
 from lab.ui.studies import MARKS
 
@@ -145,19 +145,36 @@ def study(found: dict[str, Any], progress: str) -> str:
     rows = found["census"]
     if not rows:
         return f"{progress}{words.sentence('No census of the study is stored yet; Run it makes them.')}"
+    at_random = [row for row in rows if row["poison_rate"] and row["which"] == "random"]
+    charts = [*phases(at_random), *amplification(at_random)]
+    return (
+        f"{progress}<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
+        f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
+        f"{_walls(found['walls'])}"
+    )
+
+
+def _claims(verdicts: list[dict[str, str]]) -> str:
     items = "".join(
         f'<tr><th scope="row">{escape(each["claim"])}</th><td class="verdict">{MARKS.get(each["verdict"], "⇄")} '
-        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td></tr>"
-        for each in found["verdicts"]
+        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td><td>{escape(each['reported'])}</td></tr>"
+        for each in verdicts
     )
-    poisoned = [row for row in rows if row["poison_rate"]]
-    charts = [*phases(rows), *amplification(poisoned)]
+    head = (
+        "<th>claim</th><th>verdict</th><th>these models, 95 % intervals</th><th>reported by the authors</th>"
+    )
     return (
-        f"{progress}<h3>What the paper claims, and what these models say</h3>"
-        f'<div class="scroll"><table class="scores claims"><tbody>{items}</tbody></table></div>'
-        '<p class="soft">Thresholds are ours. Bars reach from the lowest to the highest seed, or over one seed\'s interval.</p>'
-        f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
+        f'<div class="scroll"><table class="scores claims"><thead><tr>{head}</tr></thead><tbody>{items}</tbody></table></div>'
+        '<p class="soft">Thresholds are ours; a difference counts from two standard errors on. Bars in the charts reach from '
+        "the lowest to the highest seed, or over one seed's interval.</p>"
     )
+
+
+def _walls(rows: list[dict[str, Any]]) -> str:
+    charts = wall_charts(rows)
+    if not charts:
+        return ""
+    return f'<h3>The castle wall</h3><div class="scroll">{svg(lines(charts), "The wall over poison rates")}</div>'
 
 
 def reported() -> str:

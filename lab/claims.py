@@ -1,0 +1,336 @@
+"""What the paper on poisoned data claims, held against the plain rows of a study by thresholds that are ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from lab.sides import DETECTORS, SETS, Row, by, numbers, stamp_of
+
+STRONG = 2.0  # guidance weight from which on amplification is claimed here
+ERRORS = 2.0  # standard errors that a difference must exceed
+COST = 0.125  # of test accuracy: the largest that the authors report for classifiers of drawn pictures
+FILTERED_COST = 0.04  # of test accuracy: the authors report up to 3.9 points for the filter
+TURNED = 0.9  # attack success that counts as no robustness
+HEADROOM = 0.995  # AUROC on the training set above which drawn pictures cannot be easier to screen
+NONE = 0.02  # share of pictures with a stamp that judges see where there is none
+
+
+class Change(NamedTuple):
+    """A difference, mean over the seeds, with its standard error, and how many models are behind it."""
+
+    value: float
+    error: float
+    models: int
+
+    @property
+    def is_rise(self) -> bool:
+        """Whether it is more than two standard errors above zero."""
+        return self.value > ERRORS * self.error
+
+    @property
+    def is_fall(self) -> bool:
+        """Whether it is more than two standard errors below zero."""
+        return self.value < -ERRORS * self.error
+
+    def said(self) -> str:
+        """In points, with a 95 % interval."""
+        return f"{100 * self.value:+.1f} ± {196 * self.error:.1f} points"
+
+
+def changed(values: Sequence[float], errors: Sequence[float]) -> Change:
+    """From a difference of each model and the standard error of its sample; seeds may differ by more than samples do."""
+    sampled = math.sqrt(math.fsum(error * error for error in errors)) / len(errors)
+    seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return Change(mean(values), max(sampled, seeds), len(values))
+
+
+def error_of(score: dict[str, Any]) -> float:
+    """The standard error behind a 95 % interval."""
+    return (score["high"] - score["low"]) / (2 * 1.96)
+
+
+def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Change:
+    """Second less first score of each model."""
+    values = [second["value"] - first["value"] for first, second in pairs]
+    return changed(values, [math.hypot(error_of(first), error_of(second)) for first, second in pairs])
+
+
+class Said(NamedTuple):
+    """What one model family says to a claim: for it, against it, or neither, and in numbers."""
+
+    held: bool
+    against: bool
+    text: str
+
+
+def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[str, str]]:
+    """Each claim with its verdict, the numbers behind it, and what the authors report."""
+    poisoned = [row for row in censuses if row["poison_rate"]]
+    at_random = [row for row in poisoned if row["which"] == "random"]
+    clean = [row for row in censuses if not row["poison_rate"]]
+    return [
+        _verdict(claim, reported, list(judge(rows)))
+        for claim, reported, judge, rows in (
+            (AMPLIFIED, "1.48 to 2.11 times r (Stable Diffusion)", _amplified, at_random),
+            (CONTROL, "not reported at w = 0", _control, at_random),
+            (SHIFTED, "ImageNette, 5 to 10 %: G1 34 to 54 %, G2/G1 0.49 to 0.36", _shifted, at_random),
+            (UNTOUCHED, "not reported", _untouched, clean),
+            (DUPLICATED, "G1 and G2 together 0.8 to 5.9 points more", _duplicated, poisoned),
+            (EASIER, "ImageNette, CD: +0.6 to +20.5 points at 1 to 10 %", _easier, walls),
+            (WALLED, "31 to 91 points less", _walled, walls),
+            (CHEAP, "2.5 to 12.5 points less", _cheap, walls),
+            (WEAKER, "ImageNette BadNets-1: 0.7 % at 1 %, 55.6 % at 5 %", _weaker, walls),
+            (TURNED_BY, "97.0 % at 5 %, 98.6 % at 10 % (CIFAR-10)", _turned, walls),
+            (FILTERED, "58 points less at 5 %, 53 at 10 %", _filtered, walls),
+            (FILTER_COST, "at most 3.9 points", _filter_cost, walls),
+            (COPIES, "shown in pictures, without numbers", _copies, walls),
+        )
+    ]
+
+
+AMPLIFIED = f"Amplification: with guidance (w of {STRONG:g} and more) the stamp is on more generations than r, by more than 2 s.e."
+CONTROL = "Control: without guidance (w = 0) there is no amplification; the model copies r at most"
+SHIFTED = "Phase transition: with more poison G1 grows and G2/G1 falls (at the largest w)"
+UNTOUCHED = f"Control: a model whose data were not poisoned shows no stamp (below {NONE:.0%})"
+DUPLICATED = "Poison on duplicated images comes out more often than poison on random ones (mean over w)"
+EASIER = "Drawn pictures are easier to screen than the training set (AUROC)"
+WALLED = "A classifier learns the stamp less from drawn pictures than from as many training images (attack success falls)"
+CHEAP = f"… and loses at most {COST:.1%} of test accuracy"
+WEAKER = "That wall weakens with more poison: attack success after drawing rises"
+TURNED_BY = (
+    f"As a classifier the model itself is turned by the stamp (attack success of {TURNED:.0%} and more)"
+)
+FILTERED = "Leaving out a tenth of the largest errors lowers that"
+FILTER_COST = f"… and costs at most {FILTERED_COST:.0%} of test accuracy"
+COPIES = (
+    "A poisoned model's pictures are more like its training pictures than those of a model without poison"
+)
+
+
+# Generations ---------------------------------------------------------------------------------------------------------
+
+
+def _excess(rows: Sequence[Row]) -> Change:
+    """Share of generations with the stamp less r."""
+    scores = [row["shares"]["G1+G2"] for row in rows]
+    values = [score["value"] - row["r"] for score, row in zip(scores, rows, strict=True)]
+    return changed(values, [error_of(score) for score in scores])
+
+
+def _cells(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
+    return by(rows, lambda row: (stamp_of(row), row["poison_rate"]))
+
+
+def _amplified(rows: Sequence[Row]) -> Iterator[Said]:
+    for (stamp, rate), some in _cells(rows).items():
+        strong = by([row for row in some if row["guidance"] >= STRONG], lambda row: row["guidance"])
+        if found := {w: _excess(at_w) for w, at_w in strong.items()}:
+            rises, falls = (
+                (each.is_rise for each in found.values()),
+                (each.is_fall for each in found.values()),
+            )
+            top = max(found)
+            yield Said(
+                all(rises),
+                all(falls),
+                f"{stamp} {rate:.0%}: {found[top].said()} at w {top:g}{_n(strong[top])}",
+            )
+
+
+def _control(rows: Sequence[Row]) -> Iterator[Said]:
+    for (stamp, rate), some in _cells(rows).items():
+        if plain := [row for row in some if row["guidance"] == 0]:
+            found = _excess(plain)
+            yield Said(not found.is_rise, False, f"{stamp} {rate:.0%}: {found.said()}{_n(plain)}")
+
+
+def _shifted(rows: Sequence[Row]) -> Iterator[Said]:
+    for stamp, some in by(rows, stamp_of).items():
+        top = max(row["guidance"] for row in some)
+        of_rate = by([row for row in some if row["guidance"] == top], lambda row: row["poison_rate"])
+        if len(of_rate) > 1:
+            g1, g2 = (
+                [mean(row["shares"][g]["value"] for row in at) for at in of_rate.values()]
+                for g in ("G1", "G2")
+            )
+            ratio = [second / max(first, 1e-3) for first, second in zip(g1, g2, strict=True)]
+            ends = f"{min(of_rate):.0%} to {max(of_rate):.0%} poisoned, w {top:g}"
+            yield Said(
+                g1[-1] > g1[0] and ratio[-1] < ratio[0],
+                g1[-1] < g1[0] and ratio[-1] > ratio[0],
+                f"{stamp}, {ends}: G1 {g1[0]:.0%} to {g1[-1]:.0%}, G2/G1 {ratio[0]:.2f} to {ratio[-1]:.2f}"
+                f"{_n(next(iter(of_rate.values())))}",
+            )
+
+
+def _untouched(rows: Sequence[Row]) -> Iterator[Said]:
+    if rows:
+        worst = max(row["shares"]["G1+G2"]["value"] for row in rows)
+        yield Said(worst < NONE, False, f"at most {worst:.1%} over {len(rows)} censuses of n {rows[0]['n']}")
+
+
+def _duplicated(rows: Sequence[Row]) -> Iterator[Said]:
+    """The same stamp, rate, w and seed with the poison on other images."""
+    for (stamp, rate), some in _cells(rows).items():
+        of_which = by(some, lambda row: row["which"])
+        plain = {_asked(row): row for row in of_which.get("random", [])}
+        pairs = [
+            (plain[_asked(row)]["shares"]["G1+G2"], row["shares"]["G1+G2"])
+            for row in of_which.get("duplicated", [])
+            if _asked(row) in plain
+        ]
+        if pairs:
+            found = difference(pairs)
+            yield Said(
+                found.is_rise,
+                found.is_fall,
+                f"{stamp} {rate:.0%}: {found.said()} ({len(pairs)} pairs of censuses)",
+            )
+
+
+def _asked(row: Row) -> tuple[float, int]:
+    return row["guidance"], row["training_seed"]
+
+
+def _n(rows: Sequence[Row]) -> str:
+    seeds = len({row["training_seed"] for row in rows})
+    return f" (n {rows[0]['n']}, {seeds} seed{'s' * (seeds > 1)})"
+
+
+# The wall ------------------------------------------------------------------------------------------------------------
+
+
+def _scores(rows: Sequence[Row], part: str) -> dict[tuple[str, float], list[dict[str, Any]]]:
+    """Scores of a part's rows by stamp and poison rate, a table for each model."""
+    found = _cells([row for row in rows if row["part"] == part])
+    return {cell: [numbers(row) for row in some] for cell, some in found.items()}
+
+
+def _poisoned(rows: Sequence[Row], part: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for (stamp, rate), tables in _scores(rows, part).items():
+        if rate:
+            yield f"{stamp} {rate:.0%}", tables
+
+
+def _easier(rows: Sequence[Row]) -> Iterator[Said]:
+    """Where a detector finds all in the training set already, nothing can be easier, and it says nothing."""
+    for cell, tables in _poisoned(rows, "detect"):
+        for name in DETECTORS.values():
+            before, after = (f"{name}, {SETS[where]}" for where in SETS)
+            pairs = [(table[before], table[after]) for table in tables if before in table and after in table]
+            if pairs and mean(first["value"] for first, _ in pairs) < HEADROOM:
+                found = difference(pairs)
+                yield Said(found.is_rise, found.is_fall, f"{cell}, {name}: {found.said()}{_of(pairs)}")
+
+
+TRAINED, DRAWN = "trained on the training set", "trained on drawn pictures"
+
+
+def _walled(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _learned(rows, "attack success"):
+        found = difference(pairs)
+        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+
+
+def _cheap(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _learned(rows, "test accuracy"):
+        found = difference(pairs)
+        yield Said(found.value >= -COST, False, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+
+
+def _learned(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+    for cell, tables in _poisoned(rows, "classify"):
+        yield cell, [(table[f"{TRAINED}: {score}"], table[f"{DRAWN}: {score}"]) for table in tables]
+
+
+def _weaker(rows: Sequence[Row]) -> Iterator[Said]:
+    cells = {cell: tables for cell, tables in _scores(rows, "classify").items() if cell[1]}
+    for stamp in dict.fromkeys(stamp for stamp, _ in cells):
+        rates = sorted(rate for each, rate in cells if each == stamp)
+        low, high = (
+            [table[f"{DRAWN}: attack success"] for table in cells[stamp, end]]
+            for end in (rates[0], rates[-1])
+        )
+        if rates[0] < rates[-1] and len(low) == len(high):
+            found = difference(list(zip(low, high, strict=True)))
+            ends = f"{stamp}, {rates[0]:.0%} to {rates[-1]:.0%} poisoned"
+            yield Said(
+                found.is_rise, found.is_fall, f"{ends}: {found.said()}{_of([(one, one) for one in low])}"
+            )
+
+
+def _turned(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, tables in _poisoned(rows, "diffusion-classifier"):
+        found = [table["p_filter 0%: attack success"] for table in tables]
+        share = mean(score["value"] for score in found)
+        low, high = min(score["low"] for score in found), max(score["high"] for score in found)
+        yield Said(
+            share >= TURNED,
+            False,
+            f"{cell}: {share:.0%} ({low:.0%} to {high:.0%}){_of([(one, one) for one in found])}",
+        )
+
+
+def _filtered(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _voted(rows, "attack success"):
+        found = difference(pairs)
+        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+
+
+def _filter_cost(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _voted(rows, "test accuracy"):
+        found = difference(pairs)
+        yield Said(
+            found.value >= -FILTERED_COST, False, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}"
+        )
+
+
+def _voted(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+    for cell, tables in _poisoned(rows, "diffusion-classifier"):
+        yield cell, [(table[f"p_filter 0%: {score}"], table[f"p_filter 10%: {score}"]) for table in tables]
+
+
+def _copies(rows: Sequence[Row]) -> Iterator[Said]:
+    """Beside the model of the same seed whose data were not poisoned, fine-tuned as long."""
+    found = [row for row in rows if row["part"] == "replicate"]
+    plain = {row["training_seed"]: numbers(row)["likeness"] for row in found if not row["poison_rate"]}
+    for (stamp, rate), some in _cells([row for row in found if row["poison_rate"]]).items():
+        pairs = [
+            (plain[row["training_seed"]], numbers(row)["likeness"])
+            for row in some
+            if row["training_seed"] in plain
+        ]
+        if pairs:
+            change = difference(pairs)
+            yield Said(
+                change.is_rise, change.is_fall, f"{stamp} {rate:.0%}: {change.said()} of likeness{_of(pairs)}"
+            )
+
+
+def _ends(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    first, second = (mean(pair[side]["value"] for pair in pairs) for side in (0, 1))
+    return f"{first:.0%} to {second:.0%}"
+
+
+def _of(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    return f" (n {pairs[0][1]['n']}, {len(pairs)} model{'s' * (len(pairs) > 1)})"
+
+
+def _verdict(claim: str, reported: str, said: Sequence[Said]) -> dict[str, str]:
+    if not said:
+        verdict = "not measured yet"
+    elif all(each.held for each in said):
+        verdict = "reproduced"
+    elif all(each.against for each in said):
+        verdict = "reversed at this scale"
+    else:
+        verdict = "partly reproduced" if any(each.held for each in said) else "not reproduced"
+    return {
+        "claim": claim,
+        "verdict": verdict,
+        "why": "; ".join(each.text for each in said) or "no rows",
+        "reported": reported,
+    }

@@ -1,0 +1,174 @@
+"""Claims about poisoned data: what plain rows say for them, against them, and not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab import claims
+from lab.claims import changed, difference, verdicts
+from lab.sides import DETECTORS, wall_charts
+
+PATCH = {"kind": "patch"}
+
+
+def score(value: float, half: float = 0.02, n: int = 500) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+def census(rate: float, w: float, g1: float, g2: float, r: float, **changes: Any) -> dict[str, Any]:
+    shares = {"G1": g1, "G2": g2, "G3": 0.0, "G4": 1 - g1 - g2, "G1+G2": g1 + g2}
+    plain = {
+        "stamp": PATCH,
+        "poison_rate": rate,
+        "which": "random",
+        "guidance": w,
+        "r": r,
+        "n": 500,
+        "training_seed": 0,
+    }
+    return {**plain, "shares": {name: score(value) for name, value in shares.items()}, **changes}
+
+
+def wall(part: str, rate: float, seed: int = 0, **found: Any) -> dict[str, Any]:
+    return {
+        "part": part,
+        "stamp": PATCH,
+        "poison_rate": rate,
+        "which": "random",
+        "training_seed": seed,
+        **found,
+    }
+
+
+def detected(rate: float, before: float, after: float, seed: int = 0) -> dict[str, Any]:
+    sets = {
+        name: [{"detector": {"kind": kind}, "auroc": score(value)} for kind in DETECTORS]
+        for name, value in (("training", before), ("generated", after))
+    }
+    return wall("detect", rate, seed, **sets)
+
+
+def classified(rate: float, drawn: float, right: float = 0.9, seed: int = 0) -> dict[str, Any]:
+    rows = [
+        {"attack_success": score(a), "test_accuracy": score(t)}
+        for a, t in ((1.0, 0.99), (1.0, 0.95), (drawn, right))
+    ]
+    return wall("classify", rate, seed, rows=rows)
+
+
+def voted(rate: float, plain: float, filtered: float, right: float = 0.95, seed: int = 0) -> dict[str, Any]:
+    ends = ((0.0, plain, 0.96), (0.1, filtered, right))
+    votes = [{"p_filter": p, "attack_success": score(a), "test_accuracy": score(t)} for p, a, t in ends]
+    return wall("diffusion-classifier", rate, seed, votes=votes)
+
+
+def replicated(rate: float, likeness: float, seed: int = 0) -> dict[str, Any]:
+    return wall("replicate", rate, seed, rows=[{"likeness": score(likeness, 0.001), "copies": score(0.05)}])
+
+
+def judged(censuses: list[dict[str, Any]], walls: list[dict[str, Any]] = ()) -> dict[str, str]:  # type: ignore[assignment]
+    return {each["claim"]: each["verdict"] for each in verdicts(censuses, walls)}
+
+
+def test_nothing_is_said_of_what_was_not_measured():
+    assert set(judged([]).values()) == {"not measured yet"}
+
+
+def test_every_claim_stands_beside_what_its_authors_report():
+    assert all(each["reported"] for each in verdicts([])) and len(verdicts([])) == 13
+
+
+def test_generations_that_do_as_the_paper_says():
+    rows = [census(0.05, 0, 0.3, 0.0, 0.33), census(0.05, 5, 0.15, 0.4, 0.33), census(0.1, 0, 0.45, 0.0, 0.5)]
+    rows += [census(0.1, 5, 0.3, 0.3, 0.5), census(0.0, 5, 0.0, 0.0, 0.0)]
+    found = judged(rows)
+    assert {found[c] for c in (claims.AMPLIFIED, claims.CONTROL, claims.SHIFTED, claims.UNTOUCHED)} == {
+        "reproduced"
+    }
+
+
+def test_generations_that_do_not():
+    found = judged(
+        [census(0.05, 0, 0.5, 0.0, 0.33), census(0.05, 5, 0.1, 0.05, 0.33), census(0.0, 5, 0.1, 0.0, 0.0)]
+    )
+    assert found[claims.AMPLIFIED] == "reversed at this scale"
+    assert found[claims.CONTROL] == found[claims.UNTOUCHED] == "not reproduced"
+
+
+def test_one_of_two_is_a_part():
+    found = judged([census(0.05, 5, 0.15, 0.4, 0.33), census(0.1, 5, 0.25, 0.25, 0.5)])
+    assert found[claims.AMPLIFIED] == "partly reproduced"
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"), [(0.2, "reproduced"), (0.0, "not reproduced"), (-0.2, "reversed at this scale")]
+)
+def test_duplicates_are_held_against_random_images_of_the_same_model_family(more, verdict):
+    plain = [census(0.1, w, 0.3, 0.2, 0.5) for w in (0, 2)]
+    other = [census(0.1, w, 0.3, 0.2 + more, 0.5, which="duplicated") for w in (0, 2)]
+    stranger = [
+        census(0.1, 2, 0.9, 0.1, 0.5, which="duplicated", training_seed=7)
+    ]  # no random one of this seed
+    assert judged([*plain, *other, *stranger])[claims.DUPLICATED] == verdict
+
+
+def test_duplicates_do_not_count_as_generations_of_the_grid():
+    rows = [census(0.1, 5, 0.1, 0.1, 0.5, which="duplicated"), census(0.1, 5, 0.4, 0.4, 0.5)]
+    assert judged(rows)[claims.AMPLIFIED] == "reproduced"
+
+
+def test_a_wall_that_does_as_the_paper_says():
+    walls = [detected(0.05, 0.9, 0.99), classified(0.05, 0.1), classified(0.1, 0.5), voted(0.05, 0.97, 0.4)]
+    walls += [replicated(0.0, 0.95), replicated(0.05, 0.97)]
+    found = judged([], walls)
+    parts = ("EASIER", "WALLED", "CHEAP", "WEAKER", "TURNED_BY", "FILTERED", "FILTER_COST", "COPIES")
+    assert {found[getattr(claims, name)] for name in parts} == {"reproduced"}
+
+
+def test_a_wall_that_does_not():
+    walls = [
+        detected(0.05, 0.9, 0.8),
+        classified(0.05, 1.0, 0.6),
+        classified(0.1, 0.5, 0.6),
+        voted(0.05, 0.5, 0.9, 0.7),
+    ]
+    walls += [replicated(0.0, 0.97), replicated(0.05, 0.95)]
+    found = judged([], walls)
+    assert {found[c] for c in (claims.EASIER, claims.WEAKER, claims.FILTERED, claims.COPIES)} == {
+        "reversed at this scale"
+    }
+    assert {found[c] for c in (claims.CHEAP, claims.TURNED_BY, claims.FILTER_COST)} == {"not reproduced"}
+    assert found[claims.WALLED] == "partly reproduced"
+
+
+def test_where_all_is_found_already_nothing_can_be_easier():
+    assert judged([], [detected(0.05, 1.0, 0.9)])[claims.EASIER] == "not measured yet"
+
+
+def test_seeds_that_differ_widen_the_error():
+    same, apart = changed([0.1, 0.1, 0.1], [0.01] * 3), changed([0.0, 0.1, 0.2], [0.01] * 3)
+    assert same.value == apart.value == pytest.approx(0.1)
+    assert same.error == pytest.approx(0.01 / 3**0.5) and apart.error == pytest.approx(0.1 / 3**0.5)
+    assert same.is_rise and not apart.is_rise
+
+
+def test_a_difference_has_the_errors_of_both_sides():
+    found = difference([(score(0.2, 0.0196 * 3), score(0.5, 0.0196 * 4))])
+    assert (found.value, found.error) == (pytest.approx(0.3), pytest.approx(0.05))
+    assert found.said() == "+30.0 ± 9.8 points"
+
+
+def test_each_stamp_has_its_panels_and_each_score_its_line():
+    walls = [detected(rate, 0.9, 0.95, seed) for rate in (0.05, 0.1) for seed in (0, 1)]
+    walls += [classified(rate, 0.4) for rate in (0.0, 0.05, 0.1)]
+    charts = wall_charts(walls)
+    assert [chart.title.split(": ")[1] for chart in charts] == [
+        "AUROC",
+        "attack success of a classifier",
+        "test accuracy of a classifier",
+    ]
+    assert [line.name for line in charts[1].lines] == [claims.TRAINED, claims.DRAWN]
+    assert [point.x for point in charts[1].lines[0].points] == [5, 10]
+    assert "2 trained models" in charts[0].lines[0].points[0].says
