@@ -14,6 +14,7 @@ ERRORS = 2.0  # standard errors that a difference must exceed
 COST = 0.125  # of test accuracy: the largest that the authors report for classifiers of drawn pictures
 FILTERED_COST = 0.04  # of test accuracy: the authors report up to 3.9 points for the filter
 TURNED = 0.9  # attack success that counts as no robustness
+STABLE = 1.25  # times the feature distance without poison
 HEADROOM = 0.995  # AUROC on the training set above which drawn pictures cannot be easier to screen
 NONE = 0.02  # share of pictures with a stamp that judges see where there is none
 
@@ -87,6 +88,7 @@ def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[st
             (FILTERED, "58 points less at 5 %, 53 at 10 %", _filtered, walls),
             (FILTER_COST, "at most 3.9 points", _filter_cost, walls),
             (COPIES, "shown in pictures, without numbers", _copies, walls),
+            (QUALITY, "FID stays near a clean model's", _quality, walls),
         )
     ]
 
@@ -108,6 +110,8 @@ FILTER_COST = f"… and costs at most {FILTERED_COST:.0%} of test accuracy"
 COPIES = (
     "A poisoned model's pictures are more like its training pictures than those of a model without poison"
 )
+
+QUALITY = f"Pictures stay good: feature distance within {STABLE} times that of a model without poison"
 
 
 # Generations ---------------------------------------------------------------------------------------------------------
@@ -294,20 +298,27 @@ def _voted(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[An
 
 
 def _copies(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _beside_control(rows, "likeness"):
+        found = difference(pairs)
+        yield Said(found.is_rise, found.is_fall, f"{cell}: {found.said()} of likeness{_of(pairs)}")
+
+
+def _quality(rows: Sequence[Row]) -> Iterator[Said]:
+    for cell, pairs in _beside_control(rows, "distance"):
+        plain, poisoned = (mean(pair[side]["value"] for pair in pairs) for side in (0, 1))
+        low, high = min(pair[1]["low"] for pair in pairs), max(pair[1]["high"] for pair in pairs)
+        said = f"{cell}: {poisoned:.1f} ({low:.1f} to {high:.1f}) against {plain:.1f}{_of(pairs)}"
+        yield Said(poisoned <= STABLE * plain, False, said)
+
+
+def _beside_control(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
     """Beside the model of the same seed whose data were not poisoned, fine-tuned as long."""
-    found = [row for row in rows if row["part"] == "replicate"]
-    plain = {row["training_seed"]: numbers(row)["likeness"] for row in found if not row["poison_rate"]}
+    found = [row for row in rows if row["part"] == "replicate" and score in numbers(row)]
+    plain = {row["training_seed"]: numbers(row)[score] for row in found if not row["poison_rate"]}
     for (stamp, rate), some in _cells([row for row in found if row["poison_rate"]]).items():
-        pairs = [
-            (plain[row["training_seed"]], numbers(row)["likeness"])
-            for row in some
-            if row["training_seed"] in plain
-        ]
-        if pairs:
-            change = difference(pairs)
-            yield Said(
-                change.is_rise, change.is_fall, f"{stamp} {rate:.0%}: {change.said()} of likeness{_of(pairs)}"
-            )
+        known = [row for row in some if row["training_seed"] in plain]
+        if known:
+            yield f"{stamp} {rate:.0%}", [(plain[row["training_seed"]], numbers(row)[score]) for row in known]
 
 
 def _ends(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:

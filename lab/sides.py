@@ -117,7 +117,7 @@ def _voted(row: Row) -> dict[str, dict[str, Any]]:
 
 def _replicated(row: Row) -> dict[str, dict[str, Any]]:
     first = row["rows"][0]
-    return {"likeness": first["likeness"], "copies": first["copies"]}
+    return {name: first[name] for name in ("likeness", "copies", "distance") if first.get(name)}
 
 
 NUMBERS: dict[str, Callable[[Row], dict[str, dict[str, Any]]]] = {

@@ -64,8 +64,9 @@ def voted(rate: float, plain: float, filtered: float, right: float = 0.95, seed:
     return wall("diffusion-classifier", rate, seed, votes=votes)
 
 
-def replicated(rate: float, likeness: float, seed: int = 0) -> dict[str, Any]:
-    return wall("replicate", rate, seed, rows=[{"likeness": score(likeness, 0.001), "copies": score(0.05)}])
+def replicated(rate: float, likeness: float, distance: float, seed: int = 0) -> dict[str, Any]:
+    row = {"likeness": score(likeness, 0.001), "copies": score(0.05), "distance": score(distance, 2.0)}
+    return wall("replicate", rate, seed, rows=[row])
 
 
 def judged(censuses: list[dict[str, Any]], walls: list[dict[str, Any]] = ()) -> dict[str, str]:  # type: ignore[assignment]
@@ -77,7 +78,7 @@ def test_nothing_is_said_of_what_was_not_measured():
 
 
 def test_every_claim_stands_beside_what_its_authors_report():
-    assert all(each["reported"] for each in verdicts([])) and len(verdicts([])) == 13
+    assert all(each["reported"] for each in verdicts([])) and len(verdicts([])) == 14
 
 
 def test_generations_that_do_as_the_paper_says():
@@ -121,9 +122,19 @@ def test_duplicates_do_not_count_as_generations_of_the_grid():
 
 def test_a_wall_that_does_as_the_paper_says():
     walls = [detected(0.05, 0.9, 0.99), classified(0.05, 0.1), classified(0.1, 0.5), voted(0.05, 0.97, 0.4)]
-    walls += [replicated(0.0, 0.95), replicated(0.05, 0.97)]
+    walls += [replicated(0.0, 0.95, 20), replicated(0.05, 0.97, 24)]
     found = judged([], walls)
-    parts = ("EASIER", "WALLED", "CHEAP", "WEAKER", "TURNED_BY", "FILTERED", "FILTER_COST", "COPIES")
+    parts = (
+        "EASIER",
+        "WALLED",
+        "CHEAP",
+        "WEAKER",
+        "TURNED_BY",
+        "FILTERED",
+        "FILTER_COST",
+        "COPIES",
+        "QUALITY",
+    )
     assert {found[getattr(claims, name)] for name in parts} == {"reproduced"}
 
 
@@ -134,12 +145,14 @@ def test_a_wall_that_does_not():
         classified(0.1, 0.5, 0.6),
         voted(0.05, 0.5, 0.9, 0.7),
     ]
-    walls += [replicated(0.0, 0.97), replicated(0.05, 0.95)]
+    walls += [replicated(0.0, 0.97, 20), replicated(0.05, 0.95, 26)]
     found = judged([], walls)
     assert {found[c] for c in (claims.EASIER, claims.WEAKER, claims.FILTERED, claims.COPIES)} == {
         "reversed at this scale"
     }
-    assert {found[c] for c in (claims.CHEAP, claims.TURNED_BY, claims.FILTER_COST)} == {"not reproduced"}
+    assert {found[c] for c in (claims.CHEAP, claims.TURNED_BY, claims.FILTER_COST, claims.QUALITY)} == {
+        "not reproduced"
+    }
     assert found[claims.WALLED] == "partly reproduced"
 
 

@@ -140,6 +140,7 @@ def test_replication_compares_with_a_clean_model_and_is_shown(small, by):
     beside = replace(small, checkpoint=conditional(name="an-honest-one"))
     found = last(Replicate(**QUICK, by=by).run(small, beside))
     assert [row["set_name"] for row in found["rows"]] == ["made-for-a-test", "an-honest-one"]
+    assert all((row["distance"] is None) == (by == "pixels") for row in found["rows"])
     page = shown.replication(found)
     assert "not SSCD" in page and "an-honest-one" in page and page.count("<figure>") == 2
 

@@ -146,6 +146,7 @@ class Replication(Options):
     copies: Score  # share of pictures more like a training picture than 95 % of these are like their twins
     nearest_poisoned: Score  # share of pictures whose nearest training picture is poisoned
     pairs: list[Twin]  # the most similar ones first
+    distance: Score | None = None  # how good the pictures are, where a reader says
 
 
 def replicated(name: str, images: Tensor, training: Labelled, describer: Describes) -> Replication:

@@ -25,6 +25,8 @@ from lab.data import DATASETS
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import JUDGES
+from lab.metrics.base import Evidence, Score
+from lab.metrics.features import FeatureDistance
 from lab.pictures import png, sheet, tile, uri
 from lab.progress import Tick
 from lab.sampling import DDIM, SAMPLERS, SampleSpec
@@ -256,7 +258,8 @@ class Replicate(DrawPart):
                 if isinstance(news, Tick):
                     yield news
                     continue
-                found.append(replicated(name, news.x, training, describer))
+                alike = replicated(name, news.x, training, describer)
+                found.append(alike.model_copy(update={"distance": _distance(news, world, describer)}))
                 pictures[name] = _pairs(found[-1], news, training)
                 yield {"rows": _plain(found), "pictures": dict(pictures), "guidance": self.guidance}
 
@@ -283,6 +286,14 @@ class Replicate(DrawPart):
 
 
 WALLS: Registry[Part] = Registry("part", Detect, Classify, Vote, Replicate)
+
+
+def _distance(drawn: Labelled, world: World, describer: Any) -> Score | None:
+    """From held-out pictures, none of which is poisoned; pixels say nothing about quality."""
+    if isinstance(describer, Pixels):
+        return None
+    evidence = Evidence(images=drawn.x, reference=world.held_out, reader=describer)
+    return FeatureDistance().measure(evidence)
 
 
 def _pairs(found: Replication, drawn: Labelled, training: Labelled) -> str | None:

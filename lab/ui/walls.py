@@ -227,23 +227,27 @@ def replication(found: dict[str, Any]) -> str:
             _cell(row["likeness"])
             + "".join(f"<td>{value:.3f}</td>" for value in row["percentiles"].values())
             + _share(row["copies"])
-            + _share(row["nearest_poisoned"]),
+            + _share(row["nearest_poisoned"])
+            + _cell(row.get("distance"), "{:.1f}"),
         )
         for row in found["rows"]
     ]
     still = "".join(f"<td>{value:.3f}</td>" for value in first["background"].values())
-    rows.append(_row("training pictures and their twins", f"<td>–</td>{still}<td>5.0%</td><td>–</td>"))
+    rows.append(
+        _row("training pictures and their twins", f"<td>–</td>{still}<td>5.0%</td><td>–</td><td>–</td>")
+    )
     head = [
         "likeness to the nearest training picture",
         "mean",
         *(f"{p} %" for p in first["percentiles"]),
         "copies",
         "nearest is poisoned",
+        "feature distance",
     ]
     note = (
         f"Likeness by {first['describer']} to {first['trained_on']:,} training pictures; this is not SSCD, which the paper "
         f"uses, and its values cannot be compared with the paper's. Drawn with guidance w = {found['guidance']:g}. A copy is "
-        "more like a training picture than 95 % of these are like their own twins."
+        "more like a training picture than 95 % of these are like their own twins. Feature distance is to held-out pictures."
     )
     charts = [_scatter(row) for row in found["rows"]]
     return _table(head, rows, note) + _charts(charts, "Likeness of the nearest pairs") + _nearest(found)
