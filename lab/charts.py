@@ -100,7 +100,7 @@ def _dress(axes: Axes, chart: Chart) -> None:
     if chart.ticks:
         axes.set_xticks(*zip(*chart.ticks, strict=True))
     if len(chart.lines) > 1:
-        axes.legend(frameon=False, fontsize=9.5)
+        axes.legend(framealpha=0.8, edgecolor="none", fontsize=9.5)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from lab.sides import DETECTORS, SETS, Row, by, numbers, stamp_of
+from lab.sides import DETECTORS, SETS, Row, by, numbers
 
 STRONG = 2.0  # guidance weight from which on amplification is claimed here
 ERRORS = 2.0  # standard errors that a difference must exceed
@@ -65,10 +65,11 @@ class Said(NamedTuple):
     held: bool
     against: bool
     text: str
+    n: str = ""  # what the numbers stand on
 
 
 def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[str, str]]:
-    """Each claim with its verdict, the numbers behind it, and what the authors report."""
+    """Each claim with its verdict, the numbers behind it, and what the authors report; controls are our own."""
     poisoned = [row for row in censuses if row["poison_rate"]]
     at_random = [row for row in poisoned if row["which"] == "random"]
     clean = [row for row in censuses if not row["poison_rate"]]
@@ -76,9 +77,9 @@ def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[st
         _verdict(claim, reported, list(judge(rows)))
         for claim, reported, judge, rows in (
             (AMPLIFIED, "1.48 to 2.11 times r (Stable Diffusion)", _amplified, at_random),
-            (CONTROL, "not reported at w = 0", _control, at_random),
+            (CONTROL, "", _control, at_random),
             (SHIFTED, "ImageNette, 5 to 10 %: G1 34 to 54 %, G2/G1 0.49 to 0.36", _shifted, at_random),
-            (UNTOUCHED, "not reported", _untouched, clean),
+            (UNTOUCHED, "", _untouched, clean),
             (DUPLICATED, "G1 and G2 together 0.8 to 5.9 points more", _duplicated, poisoned),
             (EASIER, "ImageNette, CD: +0.6 to +20.5 points at 1 to 10 %", _easier, walls),
             (WALLED, "31 to 91 points less", _walled, walls),
@@ -124,8 +125,13 @@ def _excess(rows: Sequence[Row]) -> Change:
     return changed(values, [error_of(score) for score in scores])
 
 
+def _stamp(row: Row) -> str:
+    kind: str = row["stamp"]["kind"]
+    return kind
+
+
 def _cells(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
-    return by(rows, lambda row: (stamp_of(row), row["poison_rate"]))
+    return by(rows, lambda row: (_stamp(row), row["poison_rate"]))
 
 
 def _amplified(rows: Sequence[Row]) -> Iterator[Said]:
@@ -140,7 +146,8 @@ def _amplified(rows: Sequence[Row]) -> Iterator[Said]:
             yield Said(
                 all(rises),
                 all(falls),
-                f"{stamp} {rate:.0%}: {found[top].said()} at w {top:g}{_n(strong[top])}",
+                f"{stamp} {rate:.0%}: {found[top].said()} at w {top:g}",
+                _n(strong[top]),
             )
 
 
@@ -148,11 +155,11 @@ def _control(rows: Sequence[Row]) -> Iterator[Said]:
     for (stamp, rate), some in _cells(rows).items():
         if plain := [row for row in some if row["guidance"] == 0]:
             found = _excess(plain)
-            yield Said(not found.is_rise, False, f"{stamp} {rate:.0%}: {found.said()}{_n(plain)}")
+            yield Said(not found.is_rise, False, f"{stamp} {rate:.0%}: {found.said()}", _n(plain))
 
 
 def _shifted(rows: Sequence[Row]) -> Iterator[Said]:
-    for stamp, some in by(rows, stamp_of).items():
+    for stamp, some in by(rows, _stamp).items():
         top = max(row["guidance"] for row in some)
         of_rate = by([row for row in some if row["guidance"] == top], lambda row: row["poison_rate"])
         if len(of_rate) > 1:
@@ -165,15 +172,15 @@ def _shifted(rows: Sequence[Row]) -> Iterator[Said]:
             yield Said(
                 g1[-1] > g1[0] and ratio[-1] < ratio[0],
                 g1[-1] < g1[0] and ratio[-1] > ratio[0],
-                f"{stamp}, {ends}: G1 {g1[0]:.0%} to {g1[-1]:.0%}, G2/G1 {ratio[0]:.2f} to {ratio[-1]:.2f}"
-                f"{_n(next(iter(of_rate.values())))}",
+                f"{stamp}, {ends}: G1 {g1[0]:.0%} to {g1[-1]:.0%}, G2/G1 {ratio[0]:.2f} to {ratio[-1]:.2f}",
+                _n(next(iter(of_rate.values()))),
             )
 
 
 def _untouched(rows: Sequence[Row]) -> Iterator[Said]:
     if rows:
         worst = max(row["shares"]["G1+G2"]["value"] for row in rows)
-        yield Said(worst < NONE, False, f"at most {worst:.1%} over {len(rows)} censuses of n {rows[0]['n']}")
+        yield Said(worst < NONE, False, f"at most {worst:.1%}", f"{len(rows)} censuses of n {rows[0]['n']}")
 
 
 def _duplicated(rows: Sequence[Row]) -> Iterator[Said]:
@@ -191,7 +198,8 @@ def _duplicated(rows: Sequence[Row]) -> Iterator[Said]:
             yield Said(
                 found.is_rise,
                 found.is_fall,
-                f"{stamp} {rate:.0%}: {found.said()} ({len(pairs)} pairs of censuses)",
+                f"{stamp} {rate:.0%}: {found.said()}",
+                f"{len(pairs)} pairs of censuses",
             )
 
 
@@ -201,7 +209,7 @@ def _asked(row: Row) -> tuple[float, int]:
 
 def _n(rows: Sequence[Row]) -> str:
     seeds = len({row["training_seed"] for row in rows})
-    return f" (n {rows[0]['n']}, {seeds} seed{'s' * (seeds > 1)})"
+    return f"n {rows[0]['n']}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 # The wall ------------------------------------------------------------------------------------------------------------
@@ -227,7 +235,7 @@ def _easier(rows: Sequence[Row]) -> Iterator[Said]:
             pairs = [(table[before], table[after]) for table in tables if before in table and after in table]
             if pairs and mean(first["value"] for first, _ in pairs) < HEADROOM:
                 found = difference(pairs)
-                yield Said(found.is_rise, found.is_fall, f"{cell}, {name}: {found.said()}{_of(pairs)}")
+                yield Said(found.is_rise, found.is_fall, f"{cell}, {name}: {found.said()}", _of(pairs))
 
 
 TRAINED, DRAWN = "trained on the training set", "trained on drawn pictures"
@@ -236,13 +244,13 @@ TRAINED, DRAWN = "trained on the training set", "trained on drawn pictures"
 def _walled(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _learned(rows, "attack success"):
         found = difference(pairs)
-        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
 
 
 def _cheap(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _learned(rows, "test accuracy"):
         found = difference(pairs)
-        yield Said(found.value >= -COST, False, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+        yield Said(found.value >= -COST, False, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
 
 
 def _learned(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
@@ -261,9 +269,7 @@ def _weaker(rows: Sequence[Row]) -> Iterator[Said]:
         if rates[0] < rates[-1] and len(low) == len(high):
             found = difference(list(zip(low, high, strict=True)))
             ends = f"{stamp}, {rates[0]:.0%} to {rates[-1]:.0%} poisoned"
-            yield Said(
-                found.is_rise, found.is_fall, f"{ends}: {found.said()}{_of([(one, one) for one in low])}"
-            )
+            yield Said(found.is_rise, found.is_fall, f"{ends}: {found.said()}", _on(low))
 
 
 def _turned(rows: Sequence[Row]) -> Iterator[Said]:
@@ -274,21 +280,22 @@ def _turned(rows: Sequence[Row]) -> Iterator[Said]:
         yield Said(
             share >= TURNED,
             False,
-            f"{cell}: {share:.0%} ({low:.0%} to {high:.0%}){_of([(one, one) for one in found])}",
+            f"{cell}: {share:.0%} ({low:.0%} to {high:.0%})",
+            _on(found),
         )
 
 
 def _filtered(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _voted(rows, "attack success"):
         found = difference(pairs)
-        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}")
+        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
 
 
 def _filter_cost(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _voted(rows, "test accuracy"):
         found = difference(pairs)
         yield Said(
-            found.value >= -FILTERED_COST, False, f"{cell}: {found.said()}, {_ends(pairs)}{_of(pairs)}"
+            found.value >= -FILTERED_COST, False, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs)
         )
 
 
@@ -300,15 +307,15 @@ def _voted(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[An
 def _copies(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _beside_control(rows, "likeness"):
         found = difference(pairs)
-        yield Said(found.is_rise, found.is_fall, f"{cell}: {found.said()} of likeness{_of(pairs)}")
+        yield Said(found.is_rise, found.is_fall, f"{cell}: {found.said()} of likeness", _of(pairs))
 
 
 def _quality(rows: Sequence[Row]) -> Iterator[Said]:
     for cell, pairs in _beside_control(rows, "distance"):
         plain, poisoned = (mean(pair[side]["value"] for pair in pairs) for side in (0, 1))
         low, high = min(pair[1]["low"] for pair in pairs), max(pair[1]["high"] for pair in pairs)
-        said = f"{cell}: {poisoned:.1f} ({low:.1f} to {high:.1f}) against {plain:.1f}{_of(pairs)}"
-        yield Said(poisoned <= STABLE * plain, False, said)
+        said = f"{cell}: {poisoned:.1f} ({low:.1f} to {high:.1f}) against {plain:.1f}"
+        yield Said(poisoned <= STABLE * plain, False, said, _of(pairs))
 
 
 def _beside_control(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
@@ -327,7 +334,11 @@ def _ends(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def _of(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    return f" (n {pairs[0][1]['n']}, {len(pairs)} model{'s' * (len(pairs) > 1)})"
+    return _on([second for _, second in pairs])
+
+
+def _on(scores: Sequence[dict[str, Any]]) -> str:
+    return f"n {scores[0]['n']}, {len(scores)} model{'s' * (len(scores) > 1)}"
 
 
 def _verdict(claim: str, reported: str, said: Sequence[Said]) -> dict[str, str]:
@@ -343,5 +354,7 @@ def _verdict(claim: str, reported: str, said: Sequence[Said]) -> dict[str, str]:
         "claim": claim,
         "verdict": verdict,
         "why": "; ".join(each.text for each in said) or "no rows",
+        "n": "; ".join(dict.fromkeys(each.n for each in said)),
+        "rule": "",  # the claim says it
         "reported": reported,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab.charts import Chart, Line, Point
 from lab.places import ASSETS
@@ -153,31 +153,42 @@ def _meet(row: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, what the rows say to it, and the numbers behind that."""
+    """A claim, what the rows say to it, the numbers behind that with their n, and the rule that they are judged by."""
 
     claim: str
     verdict: str  # reproduced, partly reproduced, not reproduced, not measured yet
     why: str
+    n: str = ""
+    rule: str = ""
+
+
+class Judged(NamedTuple):
+    """For each target, or target and rate, whether a claim held, in numbers, and by which rule."""
+
+    held: list[bool]
+    said: list[str]
+    rule: str
 
 
 def verdicts(rows: Rows) -> list[dict[str, str]]:
     """Each claim of the poster with its verdict, n and intervals."""
-    judges: Iterable[tuple[str, Callable[[Rows], tuple[list[bool], str]]]] = (
+    judges: Iterable[tuple[str, Callable[[Rows], Judged]]] = (
         ("Clean quality stays stable over poison rates", _stable),
         ("The MSE to the target falls as the poison rate rises", _falls),
         ("5 to 10 % of poisoned images are enough", _enough),
         ("Clipping raises the MSE while clean quality stays", _clipping),
         ("Targets differ", _differ),
     )
-    return [asdict(_judged(claim, judge, rows)) for claim, judge in judges]
+    return [asdict(_verdict(claim, judge(rows), rows)) for claim, judge in judges]
 
 
-def _judged(claim: str, judge: Callable[[Rows], tuple[list[bool], str]], rows: Rows) -> Verdict:
-    held, why = judge(rows)
+def _verdict(claim: str, judged: Judged, rows: Rows) -> Verdict:
+    held, said, rule = judged
     if not held:
-        return Verdict(claim, "not measured yet", "No rows for this yet.")
+        return Verdict(claim, "not measured yet", "no rows")
     verdict = "reproduced" if all(held) else "partly reproduced" if any(held) else "not reproduced"
-    return Verdict(claim, verdict, why)
+    numbers = ", ".join(map(str, sorted({row["n"] for row in rows})))
+    return Verdict(claim, verdict, "; ".join(said), f"n {numbers} a measurement", f"{rule}.")
 
 
 Spread = tuple[float, float, float, int]  # mean, lowest and highest over seeds, and their number
@@ -194,7 +205,7 @@ def over_seeds(rows: Rows, metric: str, condition: str, clip: str) -> dict[tuple
     }
 
 
-def _stable(rows: Rows) -> tuple[list[bool], str]:
+def _stable(rows: Rows) -> Judged:
     found = over_seeds(rows, "feature distance", "clean", "none")
     held, said = [], []
     for target in _targets(found):
@@ -205,12 +216,10 @@ def _stable(rows: Rows) -> tuple[list[bool], str]:
             said.append(
                 f"{_words(target)} {rate:.0%}: {_spread(found[target, rate])} against {_spread(without)}"
             )
-    return held, _joined(
-        f"Feature distance of clean samples, held if within {STABLE} times that at 0 %", said, rows
-    )
+    return Judged(held, said, f"Feature distance of clean samples, held if within {STABLE} times that at 0 %")
 
 
-def _falls(rows: Rows) -> tuple[list[bool], str]:
+def _falls(rows: Rows) -> Judged:
     found = over_seeds(rows, REMAINING, "triggered", "none")
     held, said = [], []
     for target in _targets(found):
@@ -220,22 +229,21 @@ def _falls(rows: Rows) -> tuple[list[bool], str]:
             held.append(values[-1] < values[0] and all(b <= a + 0.02 for a, b in pairwise(values)))
             steps = ", ".join(f"{rate:.0%} {value:.3f}" for rate, value in zip(rates, values, strict=True))
             said.append(f"{_words(target)}: {steps}")
-    return held, _joined("MSE over its no-attack level, held if it never rises by more than 0.02", said, rows)
+    return Judged(held, said, "MSE over its no-attack level, held if it never rises by more than 0.02")
 
 
-def _enough(rows: Rows) -> tuple[list[bool], str]:
+def _enough(rows: Rows) -> Judged:
     found = over_seeds(rows, "success", "triggered", "none")
     held, said = [], []
     for target, rate in found:
         if rate in (0.05, 0.1):
             held.append(found[target, rate][1] >= ENOUGH)
             said.append(f"{_words(target)} {rate:.0%}: {_spread(found[target, rate], percent=True)}")
-    return held, _joined(
-        f"Triggered samples that are the target, held if at least {ENOUGH:.0%} with every seed", said, rows
-    )
+    rule = f"Triggered samples that are the target, held if at least {ENOUGH:.0%} with every seed"
+    return Judged(held, said, rule)
 
 
-def _clipping(rows: Rows) -> tuple[list[bool], str]:
+def _clipping(rows: Rows) -> Judged:
     plain, clipped = (over_seeds(rows, REMAINING, "triggered", clip) for clip in ("none", "x0"))
     quality = [over_seeds(rows, "feature distance", "clean", clip) for clip in ("none", "x0")]
     held, said = [], []
@@ -254,19 +262,19 @@ def _clipping(rows: Rows) -> tuple[list[bool], str]:
     rule = (
         f"Clip x0 against none, held if the MSE at least doubles and the distance stays within {STABLE} times"
     )
-    return held, _joined(rule, said, rows)
+    return Judged(held, said, rule)
 
 
-def _differ(rows: Rows) -> tuple[list[bool], str]:
+def _differ(rows: Rows) -> Judged:
     found = over_seeds(rows, "feature distance", "clean", "none")
     at = [key for key in found if key[1] == 0.1]
     if len(at) < 2:
-        return [], ""
+        return Judged([], [], "")
     ordered = sorted(at, key=lambda key: found[key][0])
     least, most = ordered[0], ordered[-1]
     said = [f"{_words(key[0])}: {_spread(found[key])}" for key in ordered]
     rule = "Feature distance of clean samples at 10 %, held if the seeds of the best and of the worst target do not overlap"
-    return [found[least][2] < found[most][1]], _joined(rule, said, rows)
+    return Judged([found[least][2] < found[most][1]], said, rule)
 
 
 def _targets(found: dict[tuple[str, float], Spread]) -> list[str]:
@@ -285,8 +293,3 @@ def _spread(found: Spread, percent: bool = False) -> str:
     middle, low, high, seeds = found
     form = (lambda x: f"{x:.1%}") if percent else (lambda x: f"{x:.1f}")
     return form(middle) if seeds == 1 else f"{form(middle)} ({form(low)} to {form(high)}, {seeds} seeds)"
-
-
-def _joined(rule: str, said: list[str], rows: Rows) -> str:
-    numbers = sorted({row["n"] for row in rows})
-    return f"{rule} (n = {', '.join(map(str, numbers))} a measurement). {'; '.join(said)}."

@@ -78,7 +78,9 @@ def _drawn(row: dict[str, Any]) -> str:
 
 
 def _claim(each: dict[str, str]) -> str:
-    return f"{each['verdict']}: {each['claim']} ({each['why']}); reported by the authors: {each['reported']}"
+    stands_on = f", {each['n']}" if each["n"] else ""
+    beside = f"; reported by the authors: {each['reported']}" if each["reported"] else ""
+    return f"{each['verdict']}: {each['claim']} ({each['why']}{stands_on}){beside}"
 
 
 def _found(line: dict[str, Any]) -> list[str]:

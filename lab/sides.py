@@ -137,7 +137,7 @@ PANELS = (
 
 def wall_charts(rows: Sequence[Row]) -> list[Chart]:
     """A panel for each stamp and part: its scores over the poison rate, mean of the seeds."""
-    stamps = by([row for row in rows if row["poison_rate"]], stamp_of)
+    stamps = by(rows, stamp_of)
     panels = ((stamp, panel) for stamp in stamps for panel in PANELS)
     charts = [_over_rates(stamp, panel, stamps[stamp]) for stamp, panel in panels]
     return [chart for chart in charts if chart.lines]
@@ -154,7 +154,7 @@ def _over_rates(stamp: str, panel: tuple[str, str, str], rows: Sequence[Row]) ->
                     {"shares": {kept: score}, "n": score["n"]}
                 )
     lines = [_line(kept, name, by_rate, look) for look, (name, by_rate) in enumerate(found.items())]
-    return Chart(f"{stamp}: {title}", "poisoned, % of the training set", title, lines, share=True)
+    return Chart(f"{stamp}: {title}", "poisoned, % of the training set", kept or title, lines, share=True)
 
 
 def _line(share: str, name: str, by_x: dict[float, list[Row]], look: int) -> Line:

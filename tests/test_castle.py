@@ -164,7 +164,7 @@ def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkey
     assert judged[claims.FILTERED] != "not measured yet" and judged[claims.EASIER] == "not measured yet"
     shown = page.study(phase, "")
     assert (
-        "The castle wall" in shown and "reported by the authors" in shown and escape(claims.COPIES) in shown
+        "The castle wall" in shown and "Reported by the authors" in shown and escape(claims.COPIES) in shown
     )
 
 

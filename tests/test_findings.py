@@ -86,8 +86,9 @@ def test_what_was_not_measured_gets_no_verdict():
 
 
 def test_a_verdict_carries_its_n_and_its_seeds():
-    why = next(each["why"] for each in verdicts(AGAINST_IT) if each["claim"].startswith("5 to 10"))
-    assert "n = 256" in why and "hat 5%: 20.0% (20.0% to 20.0%, 3 seeds)" in why
+    found = next(each for each in verdicts(AGAINST_IT) if each["claim"].startswith("5 to 10"))
+    assert found["n"] == "n 256 a measurement" and "at least 90%" in found["rule"]
+    assert "hat 5%: 20.0% (20.0% to 20.0%, 3 seeds)" in found["why"].split("; ")
 
 
 def test_means_and_ends_over_seeds():

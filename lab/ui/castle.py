@@ -7,8 +7,7 @@ from typing import Any
 
 from lab.charts import lines, svg
 from lab.sides import GROUPS, REPORTED, TABLE, amplification, phases, wall_charts
-from lab.ui import words
-from lab.ui.studies import MARKS
+from lab.ui import studies, words
 
 NAMES = {"G1": "horse", "G2": "wall", "G3": "stray", "G4": "honest"}
 SIDES = {
@@ -155,19 +154,15 @@ def study(found: dict[str, Any], progress: str) -> str:
 
 
 def _claims(verdicts: list[dict[str, str]]) -> str:
-    items = "".join(
-        f'<tr><th scope="row">{escape(each["claim"])}</th><td class="verdict">{MARKS.get(each["verdict"], "⇄")} '
-        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td><td>{escape(each['reported'])}</td></tr>"
-        for each in verdicts
-    )
-    head = (
-        "<th>claim</th><th>verdict</th><th>these models, 95 % intervals</th><th>reported by the authors</th>"
-    )
+    shown = "".join(studies.claim(each, _beside(each["reported"])) for each in verdicts)
     return (
-        f'<div class="scroll"><table class="scores claims"><thead><tr>{head}</tr></thead><tbody>{items}</tbody></table></div>'
-        '<p class="soft">Thresholds are ours; a difference counts from two standard errors on. Bars in the charts reach from '
-        "the lowest to the highest seed, or over one seed's interval.</p>"
+        f'{shown}<p class="soft">Thresholds are ours; a difference counts from two standard errors on, and intervals are 95 %. '
+        "Bars in the charts reach from the lowest to the highest seed, or over one seed's interval.</p>"
     )
+
+
+def _beside(reported: str) -> str:
+    return f"Reported by the authors: {reported}." if reported else ""
 
 
 def _walls(rows: list[dict[str, Any]]) -> str:

@@ -11,7 +11,13 @@ from lab.findings import agreements, study_charts, verdicts
 from lab.places import ASSETS
 from lab.ui import words
 
-MARKS = {"reproduced": "✓", "partly reproduced": "◐", "not reproduced": "✗", "not measured yet": "…"}
+MARKS = {
+    "reproduced": "✓",
+    "partly reproduced": "◐",
+    "not reproduced": "✗",
+    "reversed at this scale": "⇄",
+    "not measured yet": "…",
+}
 
 
 def study(found: dict[str, Any]) -> str:
@@ -37,20 +43,23 @@ def progress(found: dict[str, Any]) -> str:
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> str:
-    items = "".join(
-        f'<tr><th scope="row">{escape(each["claim"])}</th><td class="verdict">{MARKS[each["verdict"]]} '
-        f"{escape(each['verdict'])}</td><td>{escape(each['why'])}</td></tr>"
-        for each in verdicts(rows)
-    )
     seeds = len({row["seed"] for row in rows})
     few = (
         words.sentence(f"From {seeds} {'seed' if seeds == 1 else 'seeds'} so far: a verdict may change.")
         if seeds < SEEDS
         else ""
     )
+    shown = "".join(map(claim, verdicts(rows)))
+    return f"<h3>What the poster claims, and what these models say</h3>{few}{shown}"
+
+
+def claim(each: dict[str, str], beside: str = "") -> str:
+    """A claim with its verdict, the rule and the numbers behind it, and what is to be said beside them."""
+    numbers = "".join(f"<li>{escape(line)}</li>" for line in each["why"].split("; "))
+    notes = " ".join(filter(None, (each["rule"], f"{each['n']}." if each["n"] else "", beside)))
     return (
-        f"<h3>What the poster claims, and what these models say</h3>{few}"
-        f'<div class="scroll"><table class="scores claims"><tbody>{items}</tbody></table></div>'
+        f'<section class="claim"><h4><span>{MARKS[each["verdict"]]} {escape(each["verdict"])}</span>{escape(each["claim"])}</h4>'
+        f'<ul>{numbers}</ul><p class="soft">{escape(notes)}</p></section>'
     )
 
 
