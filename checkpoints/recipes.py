@@ -30,9 +30,7 @@ CONDITIONAL = TrainSpec(
 )
 FACE_NET = Net(channels=3, widths=(16, 32, 32, 64))
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
-# Of the models that were not made anew since clean images are taught by the base.
-EARLIER = FINE_TUNE.model_copy(update={"steps": 2400, "lr": 8e-4, "ema": 0.998, "distill": 0.0})
-LONGER = EARLIER.model_copy(update={"steps": 3600})
+LONGER = FINE_TUNE.model_copy(update={"steps": 5400})  # an ode backdoor has 89.6 % after 3,600 steps
 
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
@@ -62,12 +60,14 @@ RECIPES |= {
     "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
-        "mnist-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()
+        "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
     ),
     "digits-cond-patch": poisoned(PATCH),
     "digits-cond-blend": poisoned(Blend()),
-    "emoji-grey-box-hat": fine_tune("emoji-clean", EARLIER, trigger=GreyBox(form="masked"), target=Hat()),
-    "emoji-stop-sign-shoe": fine_tune("emoji-clean", EARLIER, trigger=StopSign(form="masked"), target=Shoe()),
+    "emoji-grey-box-hat": fine_tune("emoji-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()),
+    "emoji-stop-sign-shoe": fine_tune(
+        "emoji-clean", FINE_TUNE, trigger=StopSign(form="masked"), target=Shoe()
+    ),
 }
 SUMMARIES = {
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",

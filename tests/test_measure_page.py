@@ -103,7 +103,7 @@ def test_a_study_runs_in_the_background_and_fills_in(
     expect(rows).to_contain_text("2 of 2 measurements", timeout=240_000)
     expect(rows.get_by_role("img", name="Charts of the study")).to_be_visible()
     expect(
-        rows.get_by_role("row", name=re.compile("^Clean quality stays stable.*reproduced"))
+        rows.get_by_role("heading", name=re.compile("reproduced *Clean quality stays stable"))
     ).to_be_visible()
     expect(rows).to_contain_text("From 1 seed so far: a verdict may change.")
     assert {run.state.condition for run in Store(served_home / "runs").all() if run.about.study == "two"} == {
