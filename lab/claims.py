@@ -217,7 +217,7 @@ def _n(rows: Sequence[Row]) -> str:
 
 def _scores(rows: Sequence[Row], part: str) -> dict[tuple[str, float], list[dict[str, Any]]]:
     """Scores of a part's rows by stamp and poison rate, a table for each model."""
-    found = _cells([row for row in rows if row["part"] == part])
+    found = _cells([row for row in rows if row["part"] == part and numbers(row)])
     return {cell: [numbers(row) for row in some] for cell, some in found.items()}
 
 

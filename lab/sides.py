@@ -85,7 +85,7 @@ SETS = {"training": "training set", "generated": "drawn by the model"}
 
 
 def numbers(row: Row) -> dict[str, dict[str, Any]]:
-    """The scores of a part's row under names that a chart and a claim use."""
+    """The scores of a part's row under names that a chart and a claim use; none where the part was refused."""
     return NUMBERS[row["part"]](row)
 
 
@@ -93,13 +93,16 @@ def _detected(row: Row) -> dict[str, dict[str, Any]]:
     return {
         f"{DETECTORS.get(each['detector']['kind'], each['detector']['kind'])}, {SETS[where]}": each["auroc"]
         for where in SETS
-        for each in row[where]
+        for each in row.get(where, [])
     }
 
 
 def _classified(row: Row) -> dict[str, dict[str, Any]]:
     """Of the drawn set, and of as many pictures of the training set, which is the whole where no part was needed."""
-    sides = {"trained on the training set": row["rows"][-2], "trained on drawn pictures": row["rows"][-1]}
+    found = row.get("rows", [])
+    if len(found) < 2:
+        return {}
+    sides = {"trained on the training set": found[-2], "trained on drawn pictures": found[-1]}
     return {
         f"{name}: {key.replace('_', ' ')}": each[key]
         for name, each in sides.items()
@@ -110,13 +113,13 @@ def _classified(row: Row) -> dict[str, dict[str, Any]]:
 def _voted(row: Row) -> dict[str, dict[str, Any]]:
     return {
         f"p_filter {each['p_filter']:.0%}: {key.replace('_', ' ')}": each[key]
-        for each in row["votes"]
+        for each in row.get("votes", [])
         for key in ("attack_success", "test_accuracy")
     }
 
 
 def _replicated(row: Row) -> dict[str, dict[str, Any]]:
-    first = row["rows"][0]
+    first = next(iter(row.get("rows", [])), {})
     return {name: first[name] for name in ("likeness", "copies", "distance") if first.get(name)}
 
 

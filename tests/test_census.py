@@ -245,6 +245,16 @@ def test_a_part_of_the_wall_is_asked_once_and_kept_without_its_long_lists(tmp_pa
     assert replicated["rows"][0]["n"] == 40
 
 
+def test_a_part_that_is_refused_is_answered_with_its_sentence(tmp_path, monkeypatch):
+    survey, model = Survey(tmp_path), tiny_conditional()
+    survey.ask((Walled(part=Replicate(drawn=20, sampler=DDIM(steps=2))),))
+    recipe = {"dataset": {"kind": "folder", "path": "nowhere"}, "attack": BadNets(poison_rate=0.05).as_json()}
+    monkeypatch.setattr(Folder, "load", lambda self, split: Digits().load(split))
+    for _ in survey.take(replace(model, card=Card(name="elsewhere", recipe=recipe))):
+        pass
+    assert survey.left() == [] and "compare by pixels" in survey.walls[0]["refused"]
+
+
 def row(rate_: float, w: float, g1: float, g2: float, r: float) -> dict:
     def score(value: float) -> dict:
         return {"value": value, "low": value - 0.02, "high": value + 0.02}

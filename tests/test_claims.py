@@ -162,6 +162,21 @@ def test_where_all_is_found_already_nothing_can_be_easier():
     assert judged([], [detected(0.05, 1.0, 0.9)])[claims.EASIER] == "not measured yet"
 
 
+def test_what_was_refused_says_nothing():
+    """A model that drew no stamp cannot be screened; its training set was, before that was found out."""
+    refused = [
+        wall(part, 0.05, refused="no stamp")
+        for part in ("detect", "classify", "diffusion-classifier", "replicate")
+    ]
+    assert set(judged([], [*refused, replicated(0.0, 0.9, 20)]).values()) == {"not measured yet"}
+    half = wall(
+        "detect", 0.05, training=detected(0.05, 0.9, 0.9)["training"], generated=[], refused="no stamp"
+    )
+    assert judged([], [half])[claims.EASIER] == "not measured yet"
+    (chart,) = wall_charts([half, *refused])
+    assert [line.name for line in chart.lines] == [f"{name}, training set" for name in DETECTORS.values()]
+
+
 def test_seeds_that_differ_widen_the_error():
     same, apart = changed([0.1, 0.1, 0.1], [0.01] * 3), changed([0.0, 0.1, 0.2], [0.01] * 3)
     assert same.value == apart.value == pytest.approx(0.1)

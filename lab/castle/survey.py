@@ -17,6 +17,7 @@ from lab.castle.census import GROUPS
 from lab.castle.walls import WALLS, Detect
 from lab.castle.world import World
 from lab.data import DATASETS, Dataset, Digits
+from lab.errors import LabError
 from lab.models import Checkpoint, as_json
 from lab.pictures import png, tile, write_atomically
 from lab.progress import Tick, result_of
@@ -99,12 +100,16 @@ class Survey:
                 yield from self._counted(number, question, checkpoint, benches)
 
     def _walled(self, number: int, question: Walled, checkpoint: Checkpoint) -> Iterator[Tick]:
+        """What cannot be asked of this model, as where it drew no stamp at all, is an answer, too."""
         world, found = World.of(checkpoint), {}
-        for news in question.part.run(world):
-            if isinstance(news, Tick):
-                yield news
-            else:
-                found = news
+        try:
+            for news in question.part.run(world):
+                if isinstance(news, Tick):
+                    yield news
+                else:
+                    found = news
+        except LabError as error:
+            found = {**found, "refused": str(error)}
         row = {"question": number, "part": question.part.kind, **_attacked(world.attack), **_short(found)}
         _append(self.folder / "walls.jsonl", json.dumps(row) + "\n")
 
