@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from lab.printing import table
 from lab.progress import Tick
 from lab.settings import Settings
 
+GONE = 141  # 128 + SIGPIPE, what a shell calls a command whose reader has gone
 POSITIONAL = {
     "bench": ("what",),
     "list": ("what",),
@@ -40,7 +42,7 @@ EPILOG = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one operation; 0 done, 1 refused with a sentence on stderr, 130 stopped."""
+    """Run one operation; 0 done, 1 refused with a sentence on stderr, 130 stopped, 141 nobody read its result."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["app"]:
@@ -63,11 +65,16 @@ def _run(words: list[str]) -> int:
     operation = OPERATIONS[options.operation]
     values = {k: v for k, v in vars(options).items() if k not in ("operation", "json")}
     result = follow(operation(**nested(values, dotted)), quiet=options.json)
-    print(
-        json.dumps(result, indent=None if options.json else 2, ensure_ascii=False)
-        if options.json
-        else table(result)
-    )
+    return _say(json.dumps(result, ensure_ascii=False) if options.json else table(result))
+
+
+def _say(text: str) -> int:
+    """Print; a reader that has gone, such as `head`, ends it in silence, as it ends other commands."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return GONE
     return 0
 
 

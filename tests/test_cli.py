@@ -31,6 +31,14 @@ def python_m_lab(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_reader_that_has_gone_ends_it_in_silence():
+    command = [sys.executable, "-m", "lab", "list", "samplers"]
+    lab = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert lab.stdout and lab.stderr
+    lab.stdout.close()
+    assert (lab.stderr.read(), lab.wait(60)) == ("", 141)
+
+
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
