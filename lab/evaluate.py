@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,13 +74,26 @@ class Sampling:
         for first in range(0, self.spec.n, BATCH):
             start = Start.of(self.checkpoint.shape, self.spec.seed, min(BATCH, self.spec.n - first), first)
             x_T = (start.noise + trigger.shift(self.checkpoint.shape)).to(self.denoiser.device)
-            last = None
-            for last in p_sample_loop(
-                self._network(first, len(x_T)), self.checkpoint.schedule, self.spec, start, x_T
-            ):
-                yield last
-            assert last is not None
-            self.images.append(finite(last.x_t).cpu().clamp(-1, 1))
+            yield from self._sampled(self._network(first, len(x_T)), start, x_T)
+
+    def together(self, asked: Sequence[tuple[Trigger, int]]) -> Generator[Denoised, None, None]:
+        """Sample the first images of several conditions as one batch, in this order; they gather in `images`, one batch.
+
+        Image k of each starts from the same noise and is given the same noise on its way. asked: what is added, and how many.
+        """
+        shape = self.checkpoint.shape
+        start = Start.joined([Start.of(shape, self.spec.seed, count) for _, count in asked])
+        shifts = [trigger.shift(shape).expand(count, *shape) for trigger, count in asked]
+        x_T = (start.noise + torch.cat(shifts)).to(self.denoiser.device)
+        self.images = []
+        yield from self._sampled(self._network(0, len(x_T)), start, x_T)
+
+    def _sampled(self, network: Any, start: Start, x_T: Tensor) -> Generator[Denoised, None, None]:
+        last = None
+        for last in p_sample_loop(network, self.checkpoint.schedule, self.spec, start, x_T):
+            yield last
+        assert last is not None
+        self.images.append(finite(last.x_t).cpu().clamp(-1, 1))
 
     def _network(self, first: int, count: int) -> Any:
         if not self.checkpoint.classes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ from cachetools import LRUCache
 from pydantic import Field
 
 from lab import compiling
-from lab.borrowed import torch
 from lab.engine import Denoiser
 from lab.errors import LabError
 from lab.evaluate import (
+    BATCH,
     CONDITIONS,
     Condition,
     Row,
@@ -91,6 +92,7 @@ class Cell:
     state: str = "waiting"
     row: Row | None = None
     frames: list[tuple[float, bytes, bytes]] = field(default_factory=list)
+    drawn: Drawn | None = None
 
     @property
     def key(self) -> str:
@@ -176,8 +178,8 @@ def explore(spec: ExploreSpec) -> Iterator[dict[str, Any]]:
     """
     begun = Exploration(spec, slots(spec))
     yield begun.view()
-    for cell in begun.order():
-        yield from begun.fill(cell)
+    for cells in begun.batches():
+        yield from begun.fill(cells)
     yield begun.view(final=True)
 
 
@@ -193,44 +195,63 @@ class Exploration:
     def _count(self, condition: Condition) -> int:
         return self.spec.n if condition in ("clean", "triggered") else min(self.spec.n, CONTROL_IMAGES)
 
-    def order(self) -> list[Cell]:
-        """Triggered before clean, B before A, the questions last."""
-        wait = {"triggered": 0, "clean": 1, "blank": 2, "wrong": 3}
-        return sorted(self.cells, key=lambda cell: (wait[cell.condition], -ord(cell.slot)))
+    def batches(self) -> list[list[Cell]]:
+        """Triggered noise of B alone, since that is waited for; then all else that goes through B's network, then A's."""
+        ordered = [cell for slot in reversed(self.slots) for cell in self.cells if cell.slot == slot.letter]
+        first = next(cell for cell in ordered if cell.condition == "triggered")
+        rest = [cell for cell in ordered if cell is not first]
+        by_slot = [list(group) for _, group in groupby(rest, key=lambda cell: cell.slot)]
+        return [[first], *(part for group in by_slot for part in fitting(group))]
 
-    def fill(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        """Sample one cell, showing x_t on the way; pictures that were drawn before come from memory."""
-        slot = next(slot for slot in self.slots if slot.letter == cell.slot)
-        spec, added = self.spec.sample_spec(cell.n), conditions(self.spec.trigger)[cell.condition]
-        key = drawing(slot, spec, added, self.spec.exact)
-        with _LOCK:
-            drawn = _DRAWN.get(key)
-        if drawn is None:
-            drawn = yield from self._draw(cell, slot, spec, added)
+    def fill(self, cells: list[Cell]) -> Iterator[dict[str, Any]]:
+        """Sample cells of one slot as one batch, showing x_t on the way; what was drawn before comes from memory."""
+        slot = next(slot for slot in self.slots if slot.letter == cells[0].slot)
+        for cell in cells:
             with _LOCK:
-                _DRAWN[key] = drawn
-        cell.frames, cell.picture, cell.state = drawn.frames, sheet(drawn.images), "done"
+                cell.drawn = _DRAWN.get(self._drawing(slot, cell))
+        if missing := [cell for cell in cells if cell.drawn is None]:
+            yield from self._draw(missing, slot)
+        for cell in cells:
+            self._finish(cell, slot)
+        yield self.view()
+
+    def _drawing(self, slot: Slot, cell: Cell) -> str:
+        return drawing(slot, self.spec.sample_spec(cell.n), self._added(cell), self.spec.exact)
+
+    def _added(self, cell: Cell) -> Trigger:
+        return conditions(self.spec.trigger)[cell.condition]
+
+    def _draw(self, cells: list[Cell], slot: Slot) -> Iterator[dict[str, Any]]:
+        sizes, shown = [cell.n for cell in cells], 0.0
+        sampling = Sampling(slot.checkpoint, self.spec.sample_spec(sum(sizes)), slot.denoiser)
+        for cell in cells:
+            cell.state = "running"
+        for step in going_first(sampling.together([(self._added(cell), cell.n) for cell in cells])):
+            of_cells = list(zip(cells, step.x_t.split(sizes), step.pred_x_0.split(sizes), strict=True))
+            if is_frame(step.step, step.total):
+                for cell, x_t, pred_x_0 in of_cells:
+                    cell.frames.append((step.t, glimpse(x_t), glimpse(pred_x_0)))
+            if time.monotonic() - shown >= REDRAW:
+                shown = time.monotonic()
+                for cell, x_t, _ in of_cells:
+                    cell.picture = sheet(x_t)
+                yield self.view((cells, step.step, step.total))
+        for cell, images in zip(cells, sampling.images[0].split(sizes), strict=True):
+            cell.drawn = Drawn(images, cell.frames)
+            with _LOCK:
+                _DRAWN[self._drawing(slot, cell)] = cell.drawn
+
+    def _finish(self, cell: Cell, slot: Slot) -> None:
+        assert cell.drawn is not None
+        spec, images = self.spec.sample_spec(cell.n), cell.drawn.images
+        cell.frames, cell.picture, cell.state = cell.drawn.frames, sheet(images), "done"
         trial = Trial(
             slot.checkpoint, self.spec.trigger, self.spec.target, spec, self.spec.exact, slot.no_attack
         )
-        cell.row = trial.row(cell.condition, added, drawn.images)
-        self.done += 1
-        yield self.view()
+        cell.row = trial.row(cell.condition, self._added(cell), images)
+        self.done += cell.n
 
-    def _draw(
-        self, cell: Cell, slot: Slot, spec: SampleSpec, added: Trigger
-    ) -> Generator[dict[str, Any], None, Drawn]:
-        sampling, shown = Sampling(slot.checkpoint, spec, slot.denoiser), 0.0
-        cell.state = "running"
-        for step in going_first(sampling.steps(added)):
-            if is_frame(step.step, step.total):
-                cell.frames.append((step.t, glimpse(step.x_t), glimpse(step.pred_x_0)))
-            if time.monotonic() - shown >= REDRAW:
-                shown, cell.picture = time.monotonic(), sheet(step.x_t)
-                yield self.view((cell, step.step, step.total))
-        return Drawn(torch.cat(sampling.images), cell.frames)
-
-    def view(self, at: tuple[Cell, int, int] | None = None, final: bool = False) -> dict[str, Any]:
+    def view(self, at: tuple[list[Cell], int, int] | None = None, final: bool = False) -> dict[str, Any]:
         """What the stage shows now, and the rows measured so far."""
         return {
             "columns": [self._column(slot) for slot in self.slots],
@@ -267,12 +288,18 @@ class Exploration:
     def _aspect(self) -> float:
         return aspect(self.spec.n, self.slots[0].checkpoint.shape)
 
-    def _progress(self, at: tuple[Cell, int, int] | None) -> dict[str, Any] | None:
+    def _progress(self, at: tuple[list[Cell], int, int] | None) -> dict[str, Any] | None:
+        """By images and steps: batches differ in size."""
         if at is None:
             return None
-        cell, step, total = at
-        text = f"{cell.slot}, {LABELS[cell.condition]}: step {step} of {total}"
-        return {"step": self.done * total + step, "total": len(self.cells) * total, "text": text}
+        cells, step, total = at
+        names = ", ".join(LABELS[cell.condition].partition(":")[0] for cell in cells)
+        images = sum(cell.n for cell in cells)
+        return {
+            "step": self.done * total + images * step,
+            "total": sum(cell.n for cell in self.cells) * total,
+            "text": f"{cells[0].slot}, {names}: step {step} of {total}",
+        }
 
     def _film(self) -> dict[str, Any]:
         longest = max(self.cells, key=lambda cell: len(cell.frames)).frames
@@ -288,6 +315,16 @@ class Exploration:
             for k, (t, _, _) in enumerate(longest)
         ]
         return {"total": self.slots[0].checkpoint.schedule.T, "frames": frames}
+
+
+def fitting(cells: list[Cell]) -> list[list[Cell]]:
+    """The same cells in as few batches as memory and compiled code like."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        if not found or sum(each.n for each in found[-1]) + cell.n > BATCH:
+            found.append([])
+        found[-1].append(cell)
+    return found
 
 
 def is_frame(step: int, total: int) -> bool:

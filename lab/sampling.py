@@ -229,6 +229,12 @@ class Start:
         streams = generators(image_seeds(seed, n, first))
         return cls(seeded_noise(shape, streams), streams)
 
+    @classmethod
+    def joined(cls, starts: Sequence[Start]) -> Start:
+        """Several starts as one batch; each image keeps its own stream."""
+        noise = torch.cat([start.noise for start in starts])
+        return cls(noise, [stream for start in starts for stream in start.streams])
+
 
 Network: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 

@@ -187,3 +187,16 @@ def test_labels_go_round_and_follow_their_image(conditional, monkeypatch):
     other = sampled(Sampling(conditional, spec(guidance=1.0), exact, labels=torch.tensor([0, 1, 1])))
     same = [torch.equal(a, b) for a, b in zip(whole, other, strict=True)]
     assert same == [True, True, False, True, True]
+
+
+def test_conditions_that_go_through_together_are_what_they_are_alone(tiny):
+    """Each image has its own noise, whatever stands beside it in the batch."""
+    asked = conditions(GreyBox(size=8))
+    sampling = Sampling(tiny, spec(n=4, steps=3), Denoiser(tiny.unet, exact=True))
+    alone = []
+    for condition in ("clean", "triggered"):
+        list(sampling.steps(asked[condition]))
+        alone.append(sampling.images[0])
+    list(sampling.together([(asked["clean"], 4), (asked["triggered"], 2)]))
+    (together,) = sampling.images
+    assert torch.equal(together, torch.cat([alone[0], alone[1][:2]]))
