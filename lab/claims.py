@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from lab.sides import DETECTORS, SETS, Row, by, numbers
 
@@ -17,6 +17,10 @@ TURNED = 0.9  # attack success that counts as no robustness
 STABLE = 1.25  # times the feature distance without poison
 HEADROOM = 0.995  # AUROC on the training set above which drawn pictures cannot be easier to screen
 NONE = 0.02  # share of pictures with a stamp that judges see where there is none
+
+
+# The name of a family of models, and of each of its models two scores that are held against each other.
+Cells: TypeAlias = Iterator[tuple[str, list[tuple[Any, Any]]]]
 
 
 class Change(NamedTuple):
@@ -242,18 +246,26 @@ TRAINED, DRAWN = "trained on the training set", "trained on drawn pictures"
 
 
 def _walled(rows: Sequence[Row]) -> Iterator[Said]:
-    for cell, pairs in _learned(rows, "attack success"):
+    return _lowered(_learned(rows, "attack success"))
+
+
+def _cheap(rows: Sequence[Row]) -> Iterator[Said]:
+    return _within(COST, _learned(rows, "test accuracy"))
+
+
+def _lowered(cells: Cells) -> Iterator[Said]:
+    for cell, pairs in cells:
         found = difference(pairs)
         yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
 
 
-def _cheap(rows: Sequence[Row]) -> Iterator[Said]:
-    for cell, pairs in _learned(rows, "test accuracy"):
+def _within(cost: float, cells: Cells) -> Iterator[Said]:
+    for cell, pairs in cells:
         found = difference(pairs)
-        yield Said(found.value >= -COST, False, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
+        yield Said(found.value >= -cost, False, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
 
 
-def _learned(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+def _learned(rows: Sequence[Row], score: str) -> Cells:
     for cell, tables in _poisoned(rows, "classify"):
         yield cell, [(table[f"{TRAINED}: {score}"], table[f"{DRAWN}: {score}"]) for table in tables]
 
@@ -286,20 +298,14 @@ def _turned(rows: Sequence[Row]) -> Iterator[Said]:
 
 
 def _filtered(rows: Sequence[Row]) -> Iterator[Said]:
-    for cell, pairs in _voted(rows, "attack success"):
-        found = difference(pairs)
-        yield Said(found.is_fall, found.is_rise, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs))
+    return _lowered(_voted(rows, "attack success"))
 
 
 def _filter_cost(rows: Sequence[Row]) -> Iterator[Said]:
-    for cell, pairs in _voted(rows, "test accuracy"):
-        found = difference(pairs)
-        yield Said(
-            found.value >= -FILTERED_COST, False, f"{cell}: {found.said()}, {_ends(pairs)}", _of(pairs)
-        )
+    return _within(FILTERED_COST, _voted(rows, "test accuracy"))
 
 
-def _voted(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+def _voted(rows: Sequence[Row], score: str) -> Cells:
     for cell, tables in _poisoned(rows, "diffusion-classifier"):
         yield cell, [(table[f"p_filter 0%: {score}"], table[f"p_filter 10%: {score}"]) for table in tables]
 
@@ -318,7 +324,7 @@ def _quality(rows: Sequence[Row]) -> Iterator[Said]:
         yield Said(poisoned <= STABLE * plain, False, said, _of(pairs))
 
 
-def _beside_control(rows: Sequence[Row], score: str) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
+def _beside_control(rows: Sequence[Row], score: str) -> Cells:
     """Beside the model of the same seed whose data were not poisoned, fine-tuned as long."""
     found = [row for row in rows if row["part"] == "replicate" and score in numbers(row)]
     plain = {row["training_seed"]: numbers(row)[score] for row in found if not row["poison_rate"]}
