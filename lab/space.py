@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import psutil
+
 from lab.errors import LabError
 from lab.people import Person, acting_as, who
 
@@ -84,12 +86,27 @@ def _away(work: Work, options: Any, seconds: int, person: Person) -> Iterator[An
     """The work for a person, in the process that has the GPU."""
     global _is_borrowing
     _is_borrowing = True
+    leave_visitors()
     try:
         with acting_as(person):
             result = work(options)
             yield from result if isinstance(result, Iterator) else (result,)
     except LabError as error:
         yield error
+
+
+def leave_visitors() -> None:
+    """Let go of the copies that this process got, when it was forked, of the page's door and its visitors' connections.
+
+    A copy keeps open what the page closes: a browser would ask on a connection that nobody reads any more, and wait for
+    the answer until this process ends. The numbers stay taken, so that no new file is mistaken for one of them.
+    """
+    found = psutil.Process().net_connections("tcp")
+    doors = {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN}
+    with open(os.devnull) as nothing:
+        for each in found:
+            if each.laddr.port in doors:
+                os.dup2(nothing.fileno(), each.fd)
 
 
 def seconds_for(n: int, steps: int) -> int:

@@ -171,8 +171,13 @@ def test_a_training_is_timed_and_done_in_slices_there(visit):
 
 
 def test_each_call_says_how_long_it_wants_the_gpu(visit):
-    drawn, refused, planned, sliced = [20, 20], [24, 20], [20], [60]
-    assert visit["asked"] == [*drawn, *refused, *planned, *sliced]
+    drawn, refused, planned, sliced, lingering = [20, 20], [24, 20], [20], [60], [20]
+    assert visit["asked"] == [*drawn, *refused, *planned, *sliced, *lingering]
+
+
+def test_a_connection_that_the_page_closes_is_closed_during_a_call(visit):
+    """Its copy in the forked process would keep it open, and a browser waiting on it."""
+    assert visit["closed"] == {"has": "nothing", "browser": 0, "goes_on": ["done"]}
 
 
 # The image for everybody else ---------------------------------------------------------------------------------------

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import stat
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -59,6 +62,26 @@ def trained() -> dict[str, Any]:
     return {"before": before["condition"], "attended": before["attended"], "after": done}
 
 
+def linger(server: int) -> Iterator[str]:
+    """Work on a borrowed GPU that goes on for a while."""
+    yield "a socket" if stat.S_ISSOCK(os.fstat(server).st_mode) else "nothing"
+    yield "done"
+
+
+def closed() -> dict[str, Any]:
+    """What a visitor sees whose connection the page closes during a call, and what the call has of that connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        socket.create_connection(door.getsockname()) as browser,
+    ):
+        browser.settimeout(20)
+        server, _ = door.accept()
+        call = space.borrowed(linger, server.fileno(), 20)
+        theirs = next(call)
+        server.close()
+        return {"has": theirs, "browser": len(browser.recv(1)), "goes_on": list(call)}
+
+
 away_only(engine.Denoiser, "__init__")
 away_only(training, "prepare")
 json.dump(
@@ -69,6 +92,7 @@ json.dump(
         "unknown": refused("explore", **DRAW | {"a": "nobody"}),
         "plan": ops.OPERATIONS["plan"](**TRAIN)["seconds"],
         "trained": trained(),
+        "closed": closed(),
         "asked": spaces.asked,
     },
     sys.stdout,
