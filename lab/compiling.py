@@ -27,6 +27,7 @@ from lab.crew import spread
 from lab.graph import Eps, Part, eps_of, graph
 from lab.pictures import write_atomically
 from lab.places import ROOT, home
+from lab.planes import plane_by_plane
 from lab.priority import going_first, somebody_waits
 from lab.processes import end
 from lab.variants import Options
@@ -193,7 +194,8 @@ def _made(blueprint: Blueprint, path: Path, rival: Eps | None) -> Verdict:
 
 def _by_shares(unet: Any, part: Part, cores: int) -> Eps:
     """The graph as the denoiser runs it."""
-    network, size = graph(eps_of(unet), part), -(-EXAMPLE // cores)
+    network = plane_by_plane(unet) if unet.dtype == torch.bfloat16 else unet
+    network, size = graph(eps_of(network), part), -(-EXAMPLE // cores)
     return lambda *part: spread(network, part, size, cores)
 
 

@@ -13,6 +13,7 @@ from lab.borrowed import torch
 from lab.compiling import LARGEST, WORKSHOP, Blueprint
 from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
+from lab.planes import plane_by_plane
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,8 @@ class Denoiser:
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
         torch.nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
-        return torch.nn.Module.to(ready, self.device)
+        ready = torch.nn.Module.to(ready, self.device)
+        return plane_by_plane(ready) if self.bf16 and self.device.type == "cpu" else ready
 
     def _take_compiled(self, ready: Any, blueprint: Blueprint) -> None:
         verdict = compiling.verdict(blueprint)
