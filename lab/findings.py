@@ -211,11 +211,9 @@ def _stable(rows: Rows) -> Judged:
     for target in _targets(found):
         if (without := found.get((target, 0.0))) is None:
             continue
-        for rate in _rates(found, target)[1:]:
-            held.append(found[target, rate][0] <= STABLE * without[0])
-            said.append(
-                f"{_words(target)} {rate:.0%}: {_spread(found[target, rate])} against {_spread(without)}"
-            )
+        rates = _rates(found, target)
+        held += [found[target, rate][0] <= STABLE * without[0] for rate in rates if rate]
+        said += [f"{_words(target)} {rate:.0%}: {_spread(found[target, rate])}" for rate in rates]
     return Judged(held, said, f"Feature distance of clean samples, held if within {STABLE} times that at 0 %")
 
 
