@@ -40,6 +40,7 @@ EXAMPLE = 32
 WORTH = 1.05  # times as fast as the graph: less is noise
 CLOSE = 0.02  # of the largest value: what another order of sums changes in bfloat16
 ROUNDS = 7
+IN_A_ROW = 3  # calls of a round
 QUIET = 5.0  # seconds without a call of a network, after which nobody waits
 SETTLE = 1.0  # seconds in which a training comes to the end of its step and pauses
 GLANCE = 0.1  # seconds between looks for somebody who does
@@ -238,8 +239,15 @@ def judge(compiled: Eps, rival: Eps, part: Part, seconds: float) -> Verdict:
 
 
 def _timed(eps: Eps, part: Part) -> float:
-    begun = time.perf_counter()
+    """Seconds of a few calls in a row, as a sampling makes them.
+
+    The one before is not counted: threads of a call with all cores spin for some milliseconds after it, on cores that
+    its rival has begun to use.
+    """
     eps(*part)
+    begun = time.perf_counter()
+    for _ in range(IN_A_ROW):
+        eps(*part)
     return time.perf_counter() - begun
 
 
