@@ -66,6 +66,7 @@ class Chart:
     lines: Sequence[Line]
     share: bool = False  # y runs from 0 to 1
     ticks: Sequence[tuple[float, str]] = field(default=())
+    logarithmic: bool = False  # y, which is above 0
 
 
 def lines(charts: Sequence[Chart], columns: int = 2) -> Figure:
@@ -97,6 +98,9 @@ def _dress(axes: Axes, chart: Chart) -> None:
     if chart.share:
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(lambda value, position: f"{value:.0%}")
+    if chart.logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, position: f"{value:,g}")
     if chart.ticks:
         axes.set_xticks(*zip(*chart.ticks, strict=True))
     if len(chart.lines) > 1:

@@ -19,6 +19,7 @@ ENOUGH = 0.9  # success that counts as a working backdoor
 STABLE = 1.25  # times the distance without poison
 PUBLISHED = 6  # look of other people's figures: black
 RAISED = 2.0  # times the MSE without clipping
+WIDE = 20  # times the least value: a linear axis would show nothing but the largest
 
 
 def study_charts(rows: Rows) -> list[Chart]:
@@ -60,7 +61,13 @@ def _chart(
         lines.append(Line("published, CIFAR-10 (the authors)", points, PUBLISHED, loose=True))
     ticks = [(k, f"{rate:.0%}") for k, rate in enumerate(rates)]
     unit = metric if metric not in DISTANCES else f"{metric} ({wanted[0]['extractor']})" if wanted else metric
-    return Chart(title, "poisoned training images", unit, lines, share=metric == "success", ticks=ticks)
+    wide = metric in DISTANCES and _are_wide([row["value"] for row in wanted])
+    return Chart(title, "poisoned training images", unit, lines, metric == "success", ticks, wide)
+
+
+def _are_wide(values: Sequence[float]) -> bool:
+    """Whether positive values lie so far apart that they need a logarithmic axis."""
+    return bool(values) and 0 < WIDE * min(values) < max(values)
 
 
 def _line(look: int, name: tuple[str, str], rows: Rows, rates: list[float]) -> Line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
@@ -90,3 +91,10 @@ def test_a_bar_says_how_it_was_made():
     assert re.search(
         r"<title>success 0.5: a, clean, DDPMScheduler, 250 steps, clip none, seed 0, n 4</title>", text
     )
+
+
+def test_a_logarithmic_axis_is_one_and_reads_in_plain_numbers():
+    wide = replace(CHART, share=False, logarithmic=True, lines=[Line("a", [Point(0, 10), Point(1, 1000)])])
+    (axes,) = lines([wide]).axes
+    assert axes.get_yscale() == "log"
+    assert axes.yaxis.get_major_formatter()(1000.0, 0) == "1,000"

@@ -158,3 +158,10 @@ def test_a_number_without_an_interval_meets_itself_alone():
     ours = [row("feature distance", 5.0)]
     assert [p["agree"] for p in agreements(ours, [row("feature distance", 5.0, steps=1000)])] == [True]
     assert [p["agree"] for p in agreements(ours, [row("feature distance", 5.1, steps=1000)])] == [False]
+
+
+def test_distances_that_lie_far_apart_have_a_logarithmic_axis():
+    """On a linear one a doubling would not be seen beside a value 80 times as large."""
+    far = rows_of(lambda r: 10 + 1000 * r, lambda r: 0.5, lambda r: 0.5, lambda r: 1.0)
+    assert [chart.logarithmic for chart in study_charts(far)] == [True, False, False, False]
+    assert not any(chart.logarithmic for chart in study_charts(LIKE_THE_PAPER))
