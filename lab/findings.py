@@ -15,6 +15,7 @@ from lab.places import ASSETS
 Rows = Sequence[dict[str, Any]]
 REMAINING = "MSE / no attack"
 DISTANCES = ("feature distance", "FID")
+COMPARED = (*(("clean", name) for name in DISTANCES), ("triggered", "success"), ("triggered", REMAINING))
 ENOUGH = 0.9  # success that counts as a working backdoor
 STABLE = 1.25  # times the distance without poison
 PUBLISHED = 6  # look of other people's figures: black
@@ -122,9 +123,27 @@ def _published_says(row: dict[str, Any], key: str) -> str:
     )
 
 
-# Numbers of steps ------------------------------------------------------------------------------------------------------
+# Means over seeds ------------------------------------------------------------------------------------------------------
 
-COMPARED = (("clean", DISTANCES[0]), ("triggered", "success"), ("triggered", REMAINING))
+MODEL = ("trigger", "target", "poison_rate", "train_steps")  # one, but for its seed
+
+
+def means(rows: Rows) -> list[dict[str, Any]]:
+    """Of each model and clip: quality of clean samples, success and remaining MSE, with lowest and highest over seeds."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if (row["condition"], row["metric"]) in COMPARED:
+            found.setdefault((*(row[part] for part in MODEL), row["clip"], row["metric"]), []).append(row)
+    return [_mean(some) for _, some in sorted(found.items())]
+
+
+def _mean(rows: Rows) -> dict[str, Any]:
+    values = [row["value"] for row in rows]
+    over = {"value": mean(values), "low": min(values), "high": max(values), "seeds": len(values)}
+    return {name: rows[0][name] for name in (*MODEL, "clip", "metric", "condition", "n")} | over
+
+
+# Numbers of steps ------------------------------------------------------------------------------------------------------
 
 
 def agreements(rows: Rows, others: Rows) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def _drawn(row: dict[str, Any]) -> str:
 
 def _claim(each: dict[str, str]) -> str:
     stands_on = f", {each['n']}" if each["n"] else ""
-    beside = f"; reported by the authors: {each['reported']}" if each["reported"] else ""
+    beside = f"; reported by the authors: {each['reported']}" if each.get("reported") else ""
     return f"{each['verdict']}: {each['claim']} ({each['why']}{stands_on}){beside}"
 
 
@@ -109,10 +109,37 @@ def _score(score: dict[str, Any]) -> str:
 
 
 def _study(found: dict[str, Any]) -> str:
-    """How far a study is, a line for each of its trainings."""
-    cells = [f"  {cell['state']:<8} {cell['run'] or '–':<12} {cell['cell']}" for cell in found["cells"]]
+    """How far a study is: a line for each of its trainings, or what its rows say."""
     head = f"{found['study']}: {found['measured']} of {found['asked']} measurements"
+    if "rows" in found:
+        said = (*_means(found["means"]), *map(_claim, found["verdicts"]), *map(_check, found["checks"]))
+        return "\n".join([head, *said])
+    cells = [f"  {cell['state']:<8} {cell['run'] or '–':<12} {cell['cell']}" for cell in found["cells"]]
     return "\n".join([head, *cells])
+
+
+def _means(means: list[dict[str, Any]]) -> list[str]:
+    """A line for each model and clip."""
+    lines: dict[str, list[str]] = {}
+    for each in means:
+        name = f"{_attacked(each)}, {each['train_steps']:,} steps, clip {each['clip']}"
+        seeds = (
+            f" ({each['low']:.3g} to {each['high']:.3g}, {each['seeds']} seeds)" if each["seeds"] > 1 else ""
+        )
+        lines.setdefault(name, []).append(f"{each['metric']} {each['value']:.3g}{seeds}")
+    return [f"  {name}: {'  '.join(numbers)}" for name, numbers in lines.items()]
+
+
+def _attacked(row: dict[str, Any]) -> str:
+    return f"{row['trigger']} → {row['target']}, {row['poison_rate']:.0%}".replace("_", " ")
+
+
+def _check(pair: dict[str, Any]) -> str:
+    """A number that was measured with two numbers of steps."""
+    ours, theirs = pair["ours"], pair["theirs"]
+    numbers = " and ".join(f"{row['value']:.3g} with {row['steps']:,} steps" for row in (ours, theirs))
+    meet = "intervals meet" if pair["agree"] else "intervals lie apart"
+    return f"{_attacked(ours)}, seed {ours['seed']}, clip {ours['clip']}: {ours['metric']} {numbers}, {meet}"
 
 
 def _side(name: str, run: dict[str, Any]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 import pytest
 
 from lab.cli import nested, parser
-from lab.findings import agreements, over_seeds, published, study_charts, verdicts
+from lab.findings import agreements, means, over_seeds, published, study_charts, verdicts
 from lab.ops import OPERATIONS
 from lab.places import ASSETS
+from lab.printing import table
 
 LITERATURE = json.loads((ASSETS / "published.json").read_text())["literature"]["rows"]
 
@@ -165,3 +167,24 @@ def test_distances_that_lie_far_apart_have_a_logarithmic_axis():
     far = rows_of(lambda r: 10 + 1000 * r, lambda r: 0.5, lambda r: 0.5, lambda r: 1.0)
     assert [chart.logarithmic for chart in study_charts(far)] == [True, False, False, False]
     assert not any(chart.logarithmic for chart in study_charts(LIKE_THE_PAPER))
+
+
+def test_means_are_over_the_seeds_of_a_model_and_clip():
+    found = means(LIKE_THE_PAPER)
+    assert len(found) == len(RATES) * 5  # distance and MSE with two clips, success with one
+    (distance,) = (
+        each for each in found
+        if (each["metric"], each["poison_rate"], each["clip"]) == ("feature distance", 0.1, "x0")
+    )  # fmt: skip
+    assert (distance["value"], distance["low"], distance["high"]) == pytest.approx((5.1, 5.0, 5.2))
+    assert (distance["seeds"], distance["n"]) == (3, 256)
+
+
+def test_a_shipped_study_says_in_a_terminal_what_the_page_says():
+    text = table(OPERATIONS["study"](what="show", name="poison-rates"))
+    lines = text.splitlines()
+    assert lines[0] == "poison-rates: 126 of 126 measurements"
+    (hat,) = (line for line in lines if line.startswith("  grey box → hat, 10%, 900 steps, clip none: "))
+    assert re.search(r"success 0\.9\d\d \(0\.\d+ to 0\.\d+, 3 seeds\)", hat)
+    assert any(line.startswith("reproduced: Targets differ (") for line in lines)
+    assert sum("intervals meet" in line or "intervals lie apart" in line for line in lines) == 12

@@ -239,7 +239,7 @@ def test_the_same_models_sampled_with_other_steps_are_shown_beside(monkeypatch, 
             writer.writeheader()
             writer.writerow(line | {"steps": steps} | ({"recipe": "0"} if name == "stop-sign" else {}))
     shown = OPERATIONS["study"](what="show", name="poison-rates")
-    assert [row["steps"] for row in shown["others"]] == [1000]
+    assert [pair["theirs"]["steps"] for pair in shown["checks"]] == [1000]
     assert "sampled with 250 and with 1,000 steps" in page.study(shown)
 
 

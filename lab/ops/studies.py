@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from lab import space
 from lab.errors import LabError, UnknownName
+from lab.findings import agreements, means, verdicts
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.launch import LAUNCHERS, chosen
 from lab.models import as_json
@@ -156,17 +157,20 @@ def status(wanted: Study, runs: Runs) -> dict[str, Any]:
 
 
 def show(wanted: Study, runs: Runs) -> dict[str, Any]:
-    """How far a study is, and every row there is; judged: whether it is one that the poster's claims are about.
+    """How far a study is, every row there is, and what they say.
 
-    others: rows of other studies about the same models, sampled with another number of steps.
+    means: of each model over its seeds; verdicts: on the poster's claims, of a study that they are about; checks: the same
+    models in another study, sampled with another number of steps.
     """
     found = rows(wanted, runs)
+    is_about_claims = len(wanted.poison_rates) > 1 and not wanted.lengths
     return {
         **_progress(wanted, runs, found),
         "rows": found,
-        "others": _others(wanted, {row["recipe"] for row in found}),
+        "means": means(found),
+        "verdicts": verdicts(found) if found and is_about_claims else [],
+        "checks": agreements(found, _others(wanted, {row["recipe"] for row in found})),
         "pictures": pictures(wanted, runs),
-        "judged": len(wanted.poison_rates) > 1 and not wanted.lengths,
     }
 
 

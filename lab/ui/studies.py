@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.findings import agreements, study_charts, verdicts
+from lab.findings import study_charts
 from lab.places import ASSETS
 from lab.ui import words
 
@@ -26,9 +26,8 @@ def study(found: dict[str, Any]) -> str:
     drawn = (
         f'<div class="scroll">{svg(lines(study_charts(rows)), "Charts of the study")}</div>' if rows else ""
     )
-    judged = _verdicts(rows) if rows and found["judged"] else ""
-    checked = _checked(agreements(rows, found["others"]))
-    return f"{progress(found)}{drawn}{judged}{checked}{matrix(found['pictures'])}"
+    judged = _verdicts(found["verdicts"], len({row["seed"] for row in rows}))
+    return f"{progress(found)}{drawn}{judged}{_checked(found['checks'])}{matrix(found['pictures'])}"
 
 
 def progress(found: dict[str, Any]) -> str:
@@ -42,14 +41,15 @@ def progress(found: dict[str, Any]) -> str:
     )
 
 
-def _verdicts(rows: list[dict[str, Any]]) -> str:
-    seeds = len({row["seed"] for row in rows})
+def _verdicts(verdicts: list[dict[str, str]], seeds: int) -> str:
+    if not verdicts:
+        return ""
     few = (
         words.sentence(f"From {seeds} {'seed' if seeds == 1 else 'seeds'} so far: a verdict may change.")
         if seeds < SEEDS
         else ""
     )
-    shown = "".join(map(claim, verdicts(rows)))
+    shown = "".join(map(claim, verdicts))
     return f"<h3>What the poster claims, and what these models say</h3>{few}{shown}"
 
 
