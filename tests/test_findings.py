@@ -188,3 +188,10 @@ def test_a_shipped_study_says_in_a_terminal_what_the_page_says():
     assert re.search(r"success 0\.9\d\d \(0\.\d+ to 0\.\d+, 3 seeds\)", hat)
     assert any(line.startswith("reproduced: Targets differ (") for line in lines)
     assert sum("intervals meet" in line or "intervals lie apart" in line for line in lines) == 12
+
+
+def test_one_seed_is_not_enough_to_say_that_targets_differ():
+    rows = [row("feature distance", value, target=name) for name, value in (("hat", 5.0), ("shoe", 50.0))]
+    assert said(rows)["Targets differ"] == "not measured yet"
+    again = [{**each, "seed": 1, "value": each["value"] + 1} for each in rows]
+    assert said([*rows, *again])["Targets differ"] == "reproduced"
