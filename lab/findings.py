@@ -101,7 +101,7 @@ def phases(rows: Rows) -> Chart:
         line = _line(look, ("", ""), [row for row in wanted if row["train_steps"] == steps], rates)
         lines.append(Line(f"{steps:,} steps", line.points, look))
     ticks = [(k, f"{rate:.0%}") for k, rate in enumerate(rates)]
-    title = "Triggered samples that are the target, by poison rate and length of training"
+    title = "Triggered samples that are the target, by length of training"
     return Chart(title, "poisoned training images", "success", lines, share=True, ticks=ticks)
 
 
