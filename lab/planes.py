@@ -13,9 +13,7 @@ from lab.borrowed import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-NORMED = (
-    4  # channels in a group: up to here group norm is slow, measured on AMX in bfloat16; 8 gained nothing
-)
+NORMED = 4  # channels in a group: up to here group norm is slow (AMX, bfloat16); 8 gained nothing
 SUMMED = 16  # channels of a block: up to here the sum is
 
 

@@ -86,7 +86,7 @@ def _away(work: Work, options: Any, seconds: int, person: Person) -> Iterator[An
     """The work for a person, in the process that has the GPU."""
     global _is_borrowing
     _is_borrowing = True
-    leave_visitors()
+    _leave_visitors()
     try:
         with acting_as(person):
             result = work(options)
@@ -95,7 +95,7 @@ def _away(work: Work, options: Any, seconds: int, person: Person) -> Iterator[An
         yield error
 
 
-def leave_visitors() -> None:
+def _leave_visitors() -> None:
     """Let go of the copies that this process got, when it was forked, of the page's door and its visitors' connections.
 
     A copy keeps open what the page closes: a browser would ask on a connection that nobody reads any more, and wait for
