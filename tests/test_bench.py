@@ -61,15 +61,30 @@ def test_both_ways_are_run_alike():
     assert runs == ["ours", "rival"] * 3
 
 
+def test_cold_processes_are_not_warmed_up():
+    runs = []
+    case = Case("a", "b", lambda: runs.append("ours"), lambda: runs.append("rival"), is_cold=True)
+    compare(case, 2)
+    assert runs == ["ours", "rival"] * 2
+
+
 @pytest.mark.parametrize("sampler", [DDPM(steps=2), DDIM(steps=2)], ids=lambda s: s.kind)
-def test_sampling_stands_beside_the_pipeline_of_its_sampler(sampler, monkeypatch):
-    monkeypatch.setattr(sampling_cases, "make_apart", lambda blueprint: None)  # test_compiling does it
+def test_sampling_stands_beside_the_pipeline_of_its_sampler(sampler):
     case = sampling_cases.beside("small", fresh(SMALL, 0), sampler, n=2)
     assert case.rival_name == f"{sampler.scheduler.removesuffix('Scheduler')}Pipeline"
     assert case.ours().shape == (2, 1, 16, 16)
     assert case.rival().images.shape == (2, 16, 16, 1)
     assert case.work == 4 and case.flops > 0
     assert next(iter(case.check().values())) < 2 / 255
+
+
+@pytest.mark.parametrize(("quick", "compiled"), [(True, 0), (False, 2)])
+def test_networks_are_compiled_first_only_where_there_is_time_for_it(quick, compiled, monkeypatch):
+    made = []
+    monkeypatch.setattr(sampling_cases, "make_apart", made.append)
+    monkeypatch.setattr(sampling_cases, "verdict", lambda blueprint: None)
+    assert len(list(sampling_cases.cases(quick))) == 3
+    assert len({blueprint.key for blueprint in made}) == compiled
 
 
 def test_operations_are_those_of_the_convolutions():

@@ -27,6 +27,7 @@ class Case:
     before_rival: Callable[[], None] = nothing
     work: int = 1  # units that one run does
     unit: str = "runs"
+    is_cold: bool = False  # every run is a process of its own, so that there is nothing to warm up
     flops: float = 0.0  # floating-point operations of one run, where the matmul peak is its limit
     check: Callable[[], dict[str, float]] | None = None  # how far the two results are apart
     notes: dict[str, Any] = field(default_factory=dict)
@@ -64,11 +65,12 @@ def compare_once(case: Case) -> tuple[float, float]:
 
 
 def compare(case: Case, repeats: int, peak: float = 0.0) -> Timing:
-    """Time both in turns, so that a noisy neighbour disturbs both alike; the first run of each only warms up.
+    """Time both in turns, so that a noisy neighbour disturbs both alike; the first run in this process only warms up.
 
     peak: matmul operations a second of this machine; 0 where it is no limit of this case.
     """
-    compare_once(case)
+    if not case.is_cold:
+        compare_once(case)
     pairs = [compare_once(case) for _ in range(repeats)]
     ours, rivals = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratios = [rival / our for our, rival in pairs]

@@ -25,18 +25,29 @@ COMPARED = 16  # pictures beside those of plain float32, which are drawn one at 
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    """DDPM and DDIM on the shipped clean model, and the 35.7 M-parameter shape of CIFAR-10."""
-    shipped = load(MODEL)
+    """DDPM and DDIM on the shipped clean model, and the 35.7 M-parameter shape of CIFAR-10.
+
+    quick: nothing is compiled first, which takes minutes; what was compiled before is used.
+    """
+    shipped, large = load(MODEL), fresh(LARGE, seed=0)
+    if not quick:
+        compile_first(shipped)
+        compile_first(large)
     yield beside("DDPM", shipped, DDPM(steps=10 if quick else 1000), 64)
     yield beside("DDIM", shipped, DDIM(steps=10 if quick else 50), 64)
-    yield beside(
-        "DDPM, CIFAR-10 shape", fresh(LARGE, seed=0), DDPM(steps=2 if quick else 10), 4 if quick else 16
-    )
+    yield beside("DDPM, CIFAR-10 shape", large, DDPM(steps=2 if quick else 10), 4 if quick else 16)
+
+
+def compile_first(checkpoint: Checkpoint) -> None:
+    """What the page does while it is idle: compile the network, unless that was tried before."""
+    blueprint = Denoiser(checkpoint.unet).blueprint
+    if blueprint and verdict(blueprint) is None:
+        make_apart(blueprint)
 
 
 def beside(name: str, checkpoint: Checkpoint, sampler: Sampler, n: int) -> Case:
     """Our loop beside the pipeline of this sampler: n images, all steps."""
-    spec, denoiser = SampleSpec(sampler=sampler, n=n), made_ready(checkpoint)
+    spec, denoiser = SampleSpec(sampler=sampler, n=n), Denoiser(checkpoint.unet)
     ours = Sampling(checkpoint, spec, denoiser)
     kind = f"{sampler.scheduler.removesuffix('Scheduler')}Pipeline"
     pipeline = diffusers_class(kind)(checkpoint.unet, sampler.build(checkpoint.schedule, "none"))
@@ -56,15 +67,6 @@ def beside(name: str, checkpoint: Checkpoint, sampler: Sampler, n: int) -> Case:
         notes={"network": denoiser.reason},
         check=lambda: apart(checkpoint, spec),
     )
-
-
-def made_ready(checkpoint: Checkpoint) -> Denoiser:
-    """The network as the page runs it after a while: compiled, where that was tried and found faster."""
-    denoiser = Denoiser(checkpoint.unet)
-    if denoiser.blueprint and verdict(denoiser.blueprint) is None:
-        make_apart(denoiser.blueprint)
-        denoiser = Denoiser(checkpoint.unet)
-    return denoiser
 
 
 def drawn(sampling: Sampling) -> Tensor:

@@ -22,10 +22,8 @@ PATIENCE = 120.0  # seconds until an answer is given up
 
 def cases(quick: bool) -> Iterator[Case]:
     """The list of checkpoints, and the first answer of the page."""
-    yield Case("python -m lab list", "importing gradio, torch and diffusers", ours=listing, rival=eager)
-    yield Case(
-        "python -m lab app, first page", "importing gradio, torch and diffusers", ours=page, rival=eager
-    )
+    for name, ours in (("python -m lab list", listing), ("python -m lab app, first page", page)):
+        yield Case(name, "importing gradio, torch and diffusers", ours=ours, rival=eager, is_cold=True)
 
 
 def listing() -> None:
