@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,17 @@ def crew(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "core", initializer=torch.set_num_threads, initargs=(1,))
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Small arithmetic by this thread alone: OpenMP's others would spin for milliseconds after it, on the crew's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def spread(network: Callable[..., Tensor], whole: tuple[Tensor, ...], size: int, count: int) -> Tensor:
     """The network's answer, float32, by calls of at most `size` rows, `count` calls at once with one core each."""
 
@@ -34,4 +46,6 @@ def spread(network: Callable[..., Tensor], whole: tuple[Tensor, ...], size: int,
 
     parts = list(zip(*(tensor.split(size) for tensor in whole), strict=True))
     run = crew(count).map if count > 1 and len(parts) > 1 else map
-    return torch.cat([answer.float() for answer in run(call, parts)])
+    answers = list(run(call, parts))
+    with alone():
+        return torch.cat([answer.float() for answer in answers])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field
 
 from lab.borrowed import diffusers_class, torch
+from lab.crew import alone
 from lab.diffusion import Schedule, generators, image_seeds, seeded_noise
 from lab.errors import LabError
 from lab.variants import Options, Registry, Variant
@@ -254,10 +255,11 @@ def p_sample_loop(
     for step, t in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(x, t)
         eps = network(scaled, t.expand(len(x)).to(x.device))
-        pred_x_0 = implied_x_0(scheduler, x, scaled, eps, t)
-        x = scheduler.step(eps, t, x, **stream, **spec.sampler.step_options()).prev_sample
-        if spec.clip == "xt":
-            x = x.clamp(-1, 1)
+        with alone():
+            pred_x_0 = implied_x_0(scheduler, x, scaled, eps, t)
+            x = scheduler.step(eps, t, x, **stream, **spec.sampler.step_options()).prev_sample
+            if spec.clip == "xt":
+                x = x.clamp(-1, 1)
         yield Denoised(step + 1, total, float(t), x, pred_x_0)
 
 
@@ -286,6 +288,7 @@ def network_of(denoiser: Callable[..., Tensor], labels: Tensor, null: int, guida
     def guided(x: Tensor, t: Tensor) -> Tensor:
         """The same with guidance, both halves in one call."""
         known, null_eps = denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
-        return (1 + guidance) * known - guidance * null_eps
+        with alone():
+            return (1 + guidance) * known - guidance * null_eps
 
     return guided if guidance else plain
