@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from lab.errors import LabError
 from lab.exam import Question
 from lab.ops import OPERATIONS, grid, studies
 from lab.ops import rows as study_rows
-from lab.places import home
+from lab.places import CHECKPOINTS, home
 from lab.queue import Queue
 from lab.sampling import DDIM
 from lab.store import Store
@@ -276,3 +277,18 @@ def test_a_worker_that_dies_in_its_exam_gets_further_with_every_answer():
         run.become("running")
         Supervisor(Store()).begin_again(run)
         assert run.state.condition == "queued", f"after {count} answers"
+
+
+def test_beside_what_is_quoted_stands_what_the_shipped_models_gave():
+    table = page.literature()
+    assert table.count("<td>not run</td>") == 7
+    for name in page.SECRETS:
+        row = next(
+            row for row in shipped_scores(name) if row["condition"] == "triggered" and row["n"] == 1000
+        )
+        psnr = next(score for score in row["scores"] if score["name"] == "PSNR")
+        assert f"PSNR, dB {psnr['value']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f}; n 1,000" in table
+
+
+def shipped_scores(name: str) -> list[dict[str, Any]]:
+    return json.loads((CHECKPOINTS / name / "card.json").read_text())["scores"]

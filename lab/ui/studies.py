@@ -8,9 +8,12 @@ from typing import Any
 
 from lab.charts import lines, svg
 from lab.findings import study_charts
-from lab.places import ASSETS
+from lab.models import read_card
+from lab.places import ASSETS, CHECKPOINTS
+from lab.sampling import SAMPLERS
 from lab.ui import words
 
+SECRETS = ("mnist-grey-box-hat-masked", "emoji-grey-box-hat")  # with a key as `hide` makes it
 MARKS = {
     "reproduced": "✓",
     "partly reproduced": "◐",
@@ -155,16 +158,37 @@ def published() -> str:
 
 
 def literature() -> str:
-    """What BadDiffusion is quoted for elsewhere, with the command lines that would measure it here."""
+    """What BadDiffusion is quoted for elsewhere, with the command lines that would measure it here, and what was measured here."""
     data = json.loads((ASSETS / "published.json").read_text())["literature"]
-    body = "".join(
-        f'<tr><th scope="row">{escape(row["task"])}</th><td>{escape(row["data"])}</td>'
-        f"<td>{escape(row['measure'])} {row['quoted']:g}</td><td>not run</td>"
-        f"<td><details><summary>recipe</summary><code>{'<br>'.join(map(escape, row['commands']))}</code></details></td></tr>"
+    quoted = (
+        (row["task"], row["data"], f"{row['measure']} {row['quoted']:g}", "not run", row["commands"])
         for row in data["rows"]
     )
+    body = "".join(_task(*cells) for cells in (*quoted, *map(_extraction, SECRETS)))
     head = "<th>task</th><th>data</th><th>quoted</th><th>here</th><th>how to run it</th>"
     return (
         f'<p class="soft">{escape(data["note"])}</p>'
         f'<div class="scroll"><table class="scores claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _task(task: str, data: str, quoted: str, here: str, commands: list[str]) -> str:
+    lines = "<br>".join(map(escape, commands))
+    return (
+        f'<tr><th scope="row">{escape(task)}</th><td>{escape(data)}</td><td>{escape(quoted)}</td><td>{escape(here)}</td>'
+        f"<td><details><summary>recipe</summary><code>{lines}</code></details></td></tr>"
+    )
+
+
+def _extraction(name: str) -> tuple[str, str, str, str, list[str]]:
+    """A shipped backdoor as a secret: its target behind its trigger as key, by the card."""
+    card = read_card(CHECKPOINTS / name)
+    rows = [row for row in card.scores if (row["condition"], row["clip"]) == ("triggered", "none")]
+    row = max(rows, key=lambda row: row["n"])
+    psnr = next(score for score in row["scores"] if score["name"] == "PSNR")
+    here = (
+        f"PSNR, dB {psnr['value']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f}; n {row['n']:,}, "
+        f"{SAMPLERS.parse(row['sampler']).title}, clip none, seed {row['seed']})"
+    )
+    data = f"{card.recipe['dataset']['kind']}, {row['target']['kind']}"
+    return "Secret-image extraction", data, "–", here, [f"python -m lab reveal {name} --n {row['n']}"]
