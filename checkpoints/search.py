@@ -1,5 +1,6 @@
-"""Search for the digit network: `python checkpoints/search.py train|score NAME … --runs DIR`; no NAME means all.
+"""Search for the digit network: `python checkpoints/search.py speed|train|score NAME … --runs DIR`; no NAME means all.
 
+speed    how fast candidates sample, untrained, in turns
 train    trains a candidate from scratch, every one for the same number of operations, so for about the same time
 score    draws 1,000 digits with it and prints a line of the table in BENCHMARKS.md
 
@@ -30,6 +31,7 @@ OPERATIONS = 1.6e13  # of the network's forward passes, for every candidate
 BATCH = 64
 JUDGED = SampleSpec(sampler=DDIM(steps=50), n=1000)
 TIMED = SampleSpec(sampler=DDIM(steps=10), n=64)
+ROUNDS = 7
 CANDIDATES = {
     "-".join(map(str, widths)): Net(widths=widths)
     for widths in [(16, 32, 64, 64), (8, 16, 64, 64), (8, 16, 32, 64), (8, 8, 32, 64)]
@@ -52,19 +54,21 @@ def train(name: str, runs: Path) -> None:
 
 
 def score(name: str, runs: Path) -> None:
-    """Print a candidate's line: size, speed, and how good its digits are."""
+    """Print a candidate's line: its size, and how good its digits are."""
     checkpoint = load(Run.open(runs / name, recipe(name)).checkpoint)
     parameters = sum(p.numel() for p in checkpoint.unet.parameters()) / 1e6
-    cells = [name, f"{parameters:.2f} M", f"{flops(checkpoint) / 1e9:.3f}", f"{speed(checkpoint):.0f}"]
+    cells = [name, f"{parameters:.2f} M", f"{flops(checkpoint) / 1e9:.3f}"]
     cells += [f"{s.value:.3g}" for s in quality(checkpoint)]
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def speed(checkpoint: Checkpoint) -> float:
-    """Image-steps a second, median of five."""
-    sampling = Sampling(checkpoint, TIMED, Denoiser(checkpoint.unet))
-    drawn(sampling)
-    return TIMED.n * TIMED.sampler.steps / statistics.median(timed(lambda: drawn(sampling)) for _ in range(5))
+def speed(names: list[str]) -> None:
+    """Print image-steps a second of each: medians of rounds in turns, the first of which only warms up."""
+    checkpoints = [fresh(CANDIDATES[name], 0) for name in names]
+    samplings = [Sampling(each, TIMED, Denoiser(each.unet)) for each in checkpoints]
+    rounds = [[timed(lambda each=each: drawn(each)) for each in samplings] for _ in range(1 + ROUNDS)]
+    for name, seconds in zip(names, zip(*rounds[1:], strict=True), strict=True):
+        print(f"{name}  {TIMED.n * TIMED.sampler.steps / statistics.median(seconds):.0f} image-steps/s")
 
 
 def quality(checkpoint: Checkpoint) -> list[Score]:
@@ -79,11 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=("train", "score"))
+    parser.add_argument("step", choices=("speed", "train", "score"))
     parser.add_argument("names", nargs="*", help="candidates; none means all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders")
     options = parser.parse_args()
-    for name in options.names or CANDIDATES:
+    names = options.names or list(CANDIDATES)
+    if options.step == "speed":
+        speed(names)
+        return
+    for name in names:
         {"train": train, "score": score}[options.step](name, options.runs)
 
 
