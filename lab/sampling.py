@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -214,7 +215,12 @@ class Denoised:
     total: int
     t: float
     x_t: Tensor
-    pred_x_0: Tensor
+    estimate: Callable[[], Tensor]  # of x_0: few steps are looked at
+
+    @cached_property
+    def pred_x_0(self) -> Tensor:
+        """The network's own estimate, before any clipping."""
+        return self.estimate()
 
 
 @dataclass
@@ -246,7 +252,7 @@ def p_sample_loop(
     """Sample from x_T and yield every step (arXiv:2006.11239, algorithm 2, and its successors).
 
     network: eps(x_t, t) with t (B,); x_T: (B, C, H, W) of unit scale (multiplied here by init_noise_sigma);
-    start: the random streams of these images. pred_x_0 is the network's own estimate, before any clipping.
+    start: the random streams of these images.
     """
     scheduler = spec.sampler.build(schedule, spec.clip)
     stream = {NOISED: start.streams} if spec.sampler.random else {}
@@ -255,23 +261,24 @@ def p_sample_loop(
     for step, t in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(x, t)
         eps = network(scaled, t.expand(len(x)).to(x.device))
+        estimate = implied_x_0(scheduler, x, scaled, eps, t)
         with alone():
-            pred_x_0 = implied_x_0(scheduler, x, scaled, eps, t)
             x = scheduler.step(eps, t, x, **stream, **spec.sampler.step_options()).prev_sample
             if spec.clip == "xt":
                 x = x.clamp(-1, 1)
-        yield Denoised(step + 1, total, float(t), x, pred_x_0)
+        yield Denoised(step + 1, total, float(t), x, estimate)
 
 
-def implied_x_0(scheduler: Any, x: Tensor, scaled: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """The x_0 that a noise estimate implies, for schedulers that walk in x_t and for those that walk in sigma.
+def implied_x_0(scheduler: Any, x: Tensor, scaled: Tensor, eps: Tensor, t: Tensor) -> Callable[[], Tensor]:
+    """What computes the x_0 of a noise estimate, for schedulers that walk in x_t and for those that walk in sigma.
 
     `scaled` is x_t on the unit-variance scale in both: x_t = √ᾱ x_0 + √(1 - ᾱ) eps; in sigma space √ᾱ = 1/√(1 + σ²).
     """
     if hasattr(scheduler, "step_index") and scheduler.init_noise_sigma != 1:  # it walks in sigma
-        return x - scheduler.sigmas[scheduler.step_index].to(x) * eps
-    abar = scheduler.alphas_cumprod[int(t)].to(x)
-    return (scaled - (1 - abar).sqrt() * eps) / abar.sqrt()
+        sigma = scheduler.sigmas[scheduler.step_index]  # which the step moves on
+        return lambda: x - sigma.to(x) * eps
+    abar = scheduler.alphas_cumprod[int(t)]
+    return lambda: (scaled - (1 - abar).sqrt().to(x) * eps) / abar.sqrt().to(x)
 
 
 def network_of(denoiser: Callable[..., Tensor], labels: Tensor, null: int, guidance: float) -> Network:
