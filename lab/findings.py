@@ -48,11 +48,10 @@ def _chart(
     wanted = [
         row for row in rows if (row["metric"], row["condition"], row["clip"]) == (metric, condition, clip)
     ]
-    names = sorted({(row["trigger"], row["target"]) for row in rows})
     lines = [
         _line(look, name, of_name, rates)
-        for look, name in enumerate(names)
-        if (of_name := [row for row in wanted if (row["trigger"], row["target"]) == name])
+        for look, name in enumerate(sorted(set(map(backdoor, rows))))
+        if (of_name := [row for row in wanted if backdoor(row) == name])
     ]
     theirs = [row for row in further if row["poison_rate"] in rates]
     if theirs and wanted:
@@ -71,7 +70,17 @@ def _are_wide(values: Sequence[float]) -> bool:
     return bool(values) and 0 < WIDE * min(values) < max(values)
 
 
-def _line(look: int, name: tuple[str, str], rows: Rows, rates: list[float]) -> Line:
+def backdoor(row: dict[str, Any]) -> str:
+    """What a row's model was made to do: its trigger with its size, and its target."""
+    return f"{_trigger(row)} → {_words(row['target'])}"
+
+
+def _trigger(row: dict[str, Any]) -> str:
+    size = row["trigger_size"]
+    return _words(row["trigger"]) + (f" {size}" if size else "")
+
+
+def _line(look: int, name: str, rows: Rows, rates: list[float]) -> Line:
     """Means over seeds at each rate; the bar reaches from the lowest to the highest seed."""
     points = []
     for k, rate in enumerate(rates):
@@ -79,14 +88,14 @@ def _line(look: int, name: tuple[str, str], rows: Rows, rates: list[float]) -> L
         if here:
             values = [row["value"] for row in here]
             points.append(Point(k, mean(values), min(values), max(values), _says(here)))
-    return Line(f"{name[0]} → {name[1]}".replace("_", " "), points, look)
+    return Line(name, points, look)
 
 
 def _says(rows: Rows) -> str:
     """A point's recipe in a sentence."""
     row, values = rows[0], ", ".join(f"{row['value']:.4g}" for row in rows)
     return (
-        f"{row['metric']} {values} ({len(rows)} seeds): {row['trigger']} → {row['target']}, {row['poison_rate']:.0%} poisoned, "
+        f"{row['metric']} {values} ({len(rows)} seeds): {backdoor(row)}, {row['poison_rate']:.0%} poisoned, "
         f"{row['train_steps']} steps; {row['condition']} noise, {row['sampler']} {row['steps']} steps, clip {row['clip']}, "
         f"n {row['n']} each; recipes {', '.join(sorted({row['recipe'] for row in rows}))}"
     )
@@ -98,8 +107,8 @@ def phases(rows: Rows) -> Chart:
     rates, lengths = (sorted({row[name] for row in wanted}) for name in ("poison_rate", "train_steps"))
     lines = []
     for look, steps in enumerate(lengths):
-        line = _line(look, ("", ""), [row for row in wanted if row["train_steps"] == steps], rates)
-        lines.append(Line(f"{steps:,} steps", line.points, look))
+        of_length = [row for row in wanted if row["train_steps"] == steps]
+        lines.append(_line(look, f"{steps:,} steps", of_length, rates))
     ticks = [(k, f"{rate:.0%}") for k, rate in enumerate(rates)]
     title = "Triggered samples that are the target, by length of training"
     return Chart(title, "poisoned training images", "success", lines, share=True, ticks=ticks)
@@ -125,7 +134,7 @@ def _published_says(row: dict[str, Any], key: str) -> str:
 
 # Means over seeds ------------------------------------------------------------------------------------------------------
 
-MODEL = ("trigger", "target", "poison_rate", "train_steps")  # one, but for its seed
+MODEL = ("trigger", "trigger_size", "target", "poison_rate", "train_steps")  # one, but for its seed
 
 
 def means(rows: Rows) -> list[dict[str, Any]]:
@@ -205,7 +214,17 @@ def verdicts(rows: Rows) -> list[dict[str, str]]:
         ("Clipping raises the MSE while clean quality stays", _clipping),
         ("Targets differ", _differ),
     )
-    return [asdict(_verdict(claim, judge(rows), rows)) for claim, judge in judges]
+    return [asdict(_verdict(claim, _of_each_trigger(judge, rows), rows)) for claim, judge in judges]
+
+
+def _of_each_trigger(judge: Callable[[Rows], Judged], rows: Rows) -> Judged:
+    """One judgement over those of each trigger: what two triggers do are not two seeds of one."""
+    triggers = sorted(set(map(_trigger, rows)))
+    judged = {name: judge([row for row in rows if _trigger(row) == name]) for name in triggers}
+    several = len(triggers) > 1
+    said = [f"{name} → {each}" if several else each for name, one in judged.items() for each in one.said]
+    held = [each for one in judged.values() for each in one.held]
+    return Judged(held, said, next((one.rule for one in judged.values() if one.rule), ""))
 
 
 def _verdict(claim: str, judged: Judged, rows: Rows) -> Verdict:

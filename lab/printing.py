@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lab.findings import backdoor
+
 
 def table(result: Any) -> str:
     """A result as text for people."""
@@ -131,7 +133,7 @@ def _means(means: list[dict[str, Any]]) -> list[str]:
 
 
 def _attacked(row: dict[str, Any]) -> str:
-    return f"{row['trigger']} → {row['target']}, {row['poison_rate']:.0%}".replace("_", " ")
+    return f"{backdoor(row)}, {row['poison_rate']:.0%}"
 
 
 def _check(pair: dict[str, Any]) -> str:

@@ -93,6 +93,16 @@ def test_a_verdict_carries_its_n_and_its_seeds():
     assert "hat 5%: 20.0% (20.0% to 20.0%, 3 seeds)" in found["why"].split("; ")
 
 
+def test_two_triggers_are_not_two_seeds_of_one():
+    small = [{**each, "trigger_size": 8} for each in AGAINST_IT]
+    found = next(each for each in verdicts([*LIKE_THE_PAPER, *small]) if each["claim"].startswith("5 to 10"))
+    assert found["verdict"] == "partly reproduced"
+    assert "grey box 8 → hat 10%: 20.0% (20.0% to 20.0%, 3 seeds)" in found["why"].split("; ")
+    assert "grey box 14 → hat 10%: 100.0% (100.0% to 100.0%, 3 seeds)" in found["why"].split("; ")
+    names = [line.name for line in study_charts([*LIKE_THE_PAPER, *small])[0].lines]
+    assert names == ["grey box 14 → hat", "grey box 8 → hat"]
+
+
 def test_means_and_ends_over_seeds():
     found = over_seeds(LIKE_THE_PAPER, "feature distance", "clean", "none")
     assert found["hat", 0.1] == pytest.approx((5.1, 5.0, 5.2, 3))
@@ -101,7 +111,7 @@ def test_means_and_ends_over_seeds():
 def test_a_chart_has_a_line_for_each_target_with_error_bars():
     rows = [*LIKE_THE_PAPER, *rows_of(lambda r: 9.0, lambda r: 1 - r, lambda r: 3.0, lambda r: 1.0, "corner")]
     quality, plain, clipped, success = study_charts(rows)
-    assert [line.name for line in quality.lines] == ["grey box → corner", "grey box → hat"]
+    assert [line.name for line in quality.lines] == ["grey box 14 → corner", "grey box 14 → hat"]
     assert [(p.x, p.y, p.low, p.high) for p in quality.lines[1].points][2] == pytest.approx(
         (2, 5.1, 5.0, 5.2)
     )
@@ -184,7 +194,7 @@ def test_a_shipped_study_says_in_a_terminal_what_the_page_says():
     text = table(OPERATIONS["study"](what="show", name="poison-rates"))
     lines = text.splitlines()
     assert lines[0] == "poison-rates: 126 of 126 measurements"
-    (hat,) = (line for line in lines if line.startswith("  grey box → hat, 10%, 900 steps, clip none: "))
+    (hat,) = (line for line in lines if line.startswith("  grey box 14 → hat, 10%, 900 steps, clip none: "))
     assert re.search(r"success 0\.9\d\d \(0\.\d+ to 0\.\d+, 3 seeds\)", hat)
     assert any(line.startswith("reproduced: Targets differ (") for line in lines)
     assert sum("intervals meet" in line or "intervals lie apart" in line for line in lines) == 12

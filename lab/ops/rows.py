@@ -155,7 +155,12 @@ def pictures(wanted: Study, runs: Runs) -> list[dict[str, Any]]:
                 if (image := _picture(wanted, cell, runs.get(cell.key), c))
             }
             if shown:
-                names = {"trigger": attack.trigger.kind, "target": attack.target.kind}
+                trigger = attack.trigger
+                names = {
+                    "trigger": trigger.kind,
+                    "trigger_size": getattr(trigger, "size", None),
+                    "target": attack.target.kind,
+                }
                 rest = {"poison_rate": attack.poison_rate, "train_steps": train.steps}
                 found.append({**names, **rest, "pictures": shown})
     return found

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.findings import study_charts
+from lab.findings import backdoor, study_charts
 from lab.models import read_card
 from lab.places import ASSETS, CHECKPOINTS
 from lab.sampling import SAMPLERS
@@ -87,8 +87,7 @@ def _checked(pairs: list[dict[str, Any]]) -> str:
 
 
 def _what(row: dict[str, Any]) -> str:
-    named = f"{row['trigger']} → {row['target']}".replace("_", " ")
-    return f"{named}, {row['poison_rate']:.0%}, seed {row['seed']}: {row['metric']}, {row['condition']} noise, clip {row['clip']}"
+    return f"{backdoor(row)}, {row['poison_rate']:.0%}, seed {row['seed']}: {row['metric']}, {row['condition']} noise, clip {row['clip']}"
 
 
 def _interval(row: dict[str, Any]) -> str:
@@ -105,11 +104,11 @@ def matrix(pictures: list[dict[str, Any]]) -> str:
     shown = [each for each in pictures if each["poison_rate"] in SHOWN] or pictures
     if not shown:
         return ""
-    columns = list(dict.fromkeys(f"{each['trigger']} → {each['target']}".replace("_", " ") for each in shown))
+    columns = list(dict.fromkeys(map(backdoor, shown)))
     lines: dict[str, dict[str, dict[str, str]]] = {}
     for each in sorted(shown, key=lambda each: (each["poison_rate"], each["train_steps"])):
         line = lines.setdefault(f"{each['poison_rate']:.0%}, {each['train_steps']:,} steps", {})
-        line[f"{each['trigger']} → {each['target']}".replace("_", " ")] = each["pictures"]
+        line[backdoor(each)] = each["pictures"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(_images(line.get(column, {}), f"{column}, {name}") for column in columns)}</tr>'
