@@ -101,10 +101,9 @@ class Exam:
             row = trial.row(condition, conditions(question.trigger)[condition], images)
             answer = {"question": number, "target": target.as_json(), "row": row.model_dump(mode="json")}
             lines += json.dumps(answer) + "\n"
+        # All targets of an answer at once; what a kill tears is not whole, and is sampled again.
         with (self.folder / "rows.jsonl").open("a") as file:
-            file.write(
-                lines
-            )  # all targets of an answer, or, torn by a kill, not all: then it is sampled again
+            file.write(lines)
 
 
 def _whole(line: str) -> dict[str, Any] | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import background
 import pytest
+from asking import decoded, refusal
 from background import ODD, sampled, tick, ticked
-from test_ops import decoded, refusal
 
 from lab.cli import main, nested, parser, table
 from lab.ops import OPERATIONS
