@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from lab.compiling import LARGEST, WORKSHOP, Blueprint
 from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
 from lab.planes import plane_by_plane
+from lab.precision import is_faster_in_bf16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +35,7 @@ class Denoiser:
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
         self.device = torch.device(device or best_device())
         self.exact = exact
-        self.bf16 = not exact and has_bf16(self.device)
+        self.bf16 = not exact and is_faster_in_bf16(self.device)
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
@@ -120,18 +119,3 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        has_it = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return has_it and may_use_bf16(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
-    return False
-
-
-def may_use_bf16(cap: str) -> bool:
-    """Whether oneDNN may use the processor's bfloat16: below it, it computes bfloat16 a tenth as fast as float32."""
-    return not cap or re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", cap.upper()) is not None

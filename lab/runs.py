@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lab.borrowed import torch
-from lab.engine import best_device, has_bf16
+from lab.engine import best_device
 from lab.errors import LabError
 from lab.images import Images
 from lab.models import Card, Checkpoint, as_json, conditional, fresh, load, names
 from lab.people import check_places
 from lab.pictures import write_atomically
+from lab.precision import is_faster_in_bf16
 from lab.progress import Tick
 from lab.ranks import is_main_process, process_count
 from lab.recipe import Recipe
@@ -124,7 +125,7 @@ class Run:
         return {
             "seconds": round(seconds, 1),
             "device": device.type,
-            "bf16": self.recipe.train.precision == "auto" and has_bf16(device),
+            "bf16": self.recipe.train.precision == "auto" and is_faster_in_bf16(device),
             "processes": process_count(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -17,11 +17,12 @@ from pydantic import Field
 from lab.attacks import Attack, Batch
 from lab.borrowed import torch
 from lab.crew import crew
-from lab.engine import best_device, has_bf16
+from lab.engine import best_device
 from lab.errors import LabError
 from lab.images import Images
 from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
+from lab.precision import is_faster_in_bf16
 from lab.progress import Tick
 from lab.teacher import Teacher
 from lab.variants import Options
@@ -236,7 +237,7 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
     if spec.threads:
         torch.set_num_threads(spec.threads)
     device = torch.device(best_device())
-    bf16 = spec.precision == "auto" and has_bf16(device)
+    bf16 = spec.precision == "auto" and is_faster_in_bf16(device)
     # Accelerate remembers the first precision of a process; a second training may ask for another.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=device.type == "cpu")

@@ -50,7 +50,7 @@ def stored(blueprint: Blueprint, **values: object) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 def test_compiled_code_serves_every_checkpoint_of_its_architecture(tiny, blueprint, monkeypatch):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: False)
     monkeypatch.setattr(compiling, "CLOSE", float("inf"))  # of the rival, which computes something else
     found = make(blueprint, rival=slow)
     assert found.used and found.speedup and found.seconds and "times as fast" in found.reason
@@ -67,7 +67,7 @@ def test_compiled_code_serves_every_checkpoint_of_its_architecture(tiny, bluepri
 @pytest.mark.soak
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 def test_a_network_in_colour_with_classes_is_compiled_with_its_labels(monkeypatch):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: False)
     monkeypatch.setattr(compiling, "CLOSE", float("inf"))
     unet = Net(widths=(8, 16), side=8, channels=3, classes=3).build(seed=0)
     made = Blueprint.drawn_from(unet, torch.float32)
@@ -90,7 +90,7 @@ def test_what_is_slower_or_computes_something_else_is_not_used(monkeypatch):
 
 
 def test_without_a_compiler_the_graph_stays_and_the_page_says_so(tiny, blueprint, monkeypatch):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: False)
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     assert not make(blueprint).used
     assert Denoiser(tiny.unet, device="cpu").reason.endswith("; this machine has no C++ compiler")
@@ -98,7 +98,7 @@ def test_without_a_compiler_the_graph_stays_and_the_page_says_so(tiny, blueprint
 
 
 def test_a_network_that_nobody_tried_is_asked_for_once(tiny, blueprint, monkeypatch):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: False)
     workshop = Workshop()
     monkeypatch.setattr(engine, "WORKSHOP", workshop)
     for _ in range(2):

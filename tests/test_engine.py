@@ -44,7 +44,7 @@ class Counting(nn.Module):
     ],
 )
 def test_work_is_cut_into_chunks_and_joined_in_order(exact, cores, batches, monkeypatch):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: False)
     monkeypatch.setattr(engine, "cores", lambda: cores)
     monkeypatch.setattr(engine, "graph", lambda network, example: network)
     network, t, labels = Counting(), torch.arange(130), torch.arange(130) * 1000
@@ -64,8 +64,8 @@ def test_exact_is_plain_float32_one_image_at_a_time(tiny):
 def test_fast_is_close_to_exact(tiny, monkeypatch):
     x, t = torch.randn(3, 1, 32, 32), torch.tensor([5, 500, 999])
     exact = Denoiser(tiny.unet, True, "cpu")(x, t)
-    for has_bf16, tolerance in ((True, BF16), (False, BATCHED)):
-        monkeypatch.setattr(engine, "has_bf16", lambda device, answer=has_bf16: answer)
+    for bf16, tolerance in ((True, BF16), (False, BATCHED)):
+        monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device, answer=bf16: answer)
         fast = Denoiser(tiny.unet, False, "cpu")(x, t)
         assert fast.dtype == torch.float32
         assert (fast - exact).abs().max() < tolerance * max(1.0, float(exact.abs().max()))
@@ -80,7 +80,7 @@ def test_no_gradient_is_kept_and_none_is_switched_off(tiny):
 
 @pytest.mark.parametrize(("bf16", "word"), [(True, "bfloat16, which"), (False, "float32, since")])
 def test_the_reason_says_what_runs(tiny, monkeypatch, bf16, word):
-    monkeypatch.setattr(engine, "has_bf16", lambda device: bf16)
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: bf16)
     assert word in Denoiser(tiny.unet, device="cpu").reason
     assert "CPU, 1 core," in Denoiser(tiny.unet, device="cpu").reason
     assert "exact: float32" in Denoiser(tiny.unet, True, "cpu").reason
@@ -88,7 +88,6 @@ def test_the_reason_says_what_runs(tiny, monkeypatch, bf16, word):
 
 def test_the_best_device_is_one_that_works():
     assert torch.ones(2, device=engine.best_device()).sum() == 2
-    assert isinstance(engine.has_bf16(torch.device(engine.best_device())), bool)
 
 
 def test_a_graph_takes_any_number_of_images_and_labels():
@@ -188,21 +187,3 @@ def test_exact_convolutions_have_all_bits_of_float32_on_a_gpu_too(tiny):
     denoiser.network = lambda x, t: seen.append(torch.backends.cudnn.allow_tf32) or x
     denoiser(torch.zeros(2, 1, 32, 32), torch.zeros(2))
     assert seen == [False, False] and torch.backends.cudnn.allow_tf32
-
-
-@pytest.mark.parametrize(
-    ("cap", "used"),
-    [
-        ("", True),
-        ("AVX2", False),
-        ("avx512_core", False),
-        ("AVX512_CORE_BF16", True),
-        ("AVX512_CORE_AMX", True),
-        ("ALL", True),
-    ],
-)
-def test_bfloat16_is_left_alone_where_onednn_may_not_use_it(monkeypatch, cap, used):
-    """A processor that has it, under a cap: PyTorch still says that it is there, and computes it without help."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert engine.has_bf16(torch.device("cpu")) is used

@@ -270,7 +270,7 @@ def test_noise_of_image_k_is_the_same_whatever_n():
 
 @pytest.mark.parametrize("kind", ["ddpm", "dpm_solver_sde", "ddim"])
 def test_image_k_is_the_same_picture_whatever_n(tiny, kind, monkeypatch):
-    monkeypatch.setattr("lab.engine.has_bf16", lambda device: False)
+    monkeypatch.setattr("lab.engine.is_faster_in_bf16", lambda device: False)
     together, alone = together_and_alone(tiny, kind, exact=False)
     assert (together - alone).abs().max() < PICTURE * max(1.0, float(alone.abs().max()))
 

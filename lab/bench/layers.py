@@ -13,8 +13,9 @@ from lab.bench.base import timed
 from lab.bench.sampling import MODEL
 from lab.borrowed import torch
 from lab.compiling import EXAMPLE
-from lab.engine import Denoiser, has_bf16
+from lab.engine import Denoiser
 from lab.models import Checkpoint, load
+from lab.precision import is_faster_in_bf16
 from lab.variants import Options
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def layers(quick: bool) -> Iterator[Layer]:
     threads, where = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(1)
     try:
-        peak = machine.peak(where, torch.bfloat16 if has_bf16(where) else torch.float32)
+        peak = machine.peak(where, torch.bfloat16 if is_faster_in_bf16(where) else torch.float32)
         sums, whole = measure(load(MODEL), ROUNDS // 4 if quick else ROUNDS)
     finally:
         torch.set_num_threads(threads)

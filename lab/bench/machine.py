@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.bench.base import timed
 from lab.borrowed import torch
-from lab.engine import best_device, has_bf16
+from lab.engine import best_device
+from lab.precision import is_faster_in_bf16
 
 if TYPE_CHECKING:
     from torch import device, dtype
@@ -25,7 +26,7 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": best_device(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16": has_bf16(torch.device(best_device())),
+        "bf16": is_faster_in_bf16(torch.device(best_device())),
         "isa": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "torch": torch.__version__,
         "python": platform.python_version(),

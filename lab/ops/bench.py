@@ -9,7 +9,8 @@ from pydantic import Field
 
 from lab.bench import BENCHES, STUDIES, compare, machine
 from lab.borrowed import torch
-from lab.engine import best_device, has_bf16
+from lab.engine import best_device
+from lab.precision import is_faster_in_bf16
 from lab.progress import Tick
 from lab.variants import Options
 
@@ -32,7 +33,7 @@ def bench(options: BenchOptions) -> Iterator[Tick | dict[str, Any]]:
     costs: how sampling grows with images, steps, pixels and parameters. layers: where the time of one call goes.
     """
     device = torch.device(best_device())
-    peak = machine.peak(device, torch.bfloat16 if has_bf16(device) else torch.float32)
+    peak = machine.peak(device, torch.bfloat16 if is_faster_in_bf16(device) else torch.float32)
     found: dict[str, list[dict[str, Any]]] = {"timings": [], **{name: [] for name in STUDIES}}
     names = [*BENCHES, *STUDIES] if options.what == "all" else [options.what]
     for k, name in enumerate(names):
