@@ -15,12 +15,8 @@ from pathlib import Path
 from lab.errors import LabError
 
 TABLES = ("metadata.csv", "metadata.jsonl")
-WORDS = (
-    "label",
-    "prompt",
-    "text",
-    "caption",
-)  # columns that say what a picture shows; the first that is there counts
+# columns that say what a picture shows; the first that is there counts
+WORDS = ("label", "prompt", "text", "caption")
 LARGEST = 64 * 2**20  # bytes of a table
 
 

@@ -14,11 +14,8 @@ from lab.errors import LabError
 from lab.ops import OPERATIONS, final
 
 CLEAN, BACKDOORED = "mnist-clean", "mnist-grey-box-hat"
-DIGITS = {
-    "a": CLEAN,
-    "b": BACKDOORED,
-    "trigger": "grey_box",
-}  # one channel, and the published form of the trigger
+# one channel, and the published form of the trigger
+DIGITS = {"a": CLEAN, "b": BACKDOORED, "trigger": "grey_box"}
 QUICK = {"sampler": {"kind": "ddpm", "steps": 3}, "n": 2}
 WHITE_DOT = [[1, 2, "#ffffff"]]
 

@@ -42,13 +42,8 @@ class Walled(Options):
 
 
 Question: TypeAlias = Asked | Walled
-LONG = (
-    "curve",
-    "suspects",
-    "caught",
-    "pairs",
-    "pictures",
-)  # of a part's result: what no table or chart over models uses
+# of a part's result: what no table or chart over models uses
+LONG = ("curve", "suspects", "caught", "pairs", "pictures")
 
 
 @dataclass(frozen=True)

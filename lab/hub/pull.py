@@ -174,12 +174,10 @@ def _told(listing: Listing) -> dict[str, Any]:
         attack = ATTACKS.parse(card["recipe"]["attack"]).as_json() if card.get("recipe") else {}
         told = {"summary": plain(str(card.get("summary", "")))[:1000], "recipe": {"attack": attack}}
         told["sampler"] = SAMPLERS.parse(card.get("sampler", "ddpm")).as_json()
-        told["backdoored"] = (
-            True if attack and attack["kind"] != "none" else None
-        )  # nobody's word makes it clean
-        told["recipe"] = with_own_pictures(
-            told["recipe"], listing.folder
-        )  # the last: without them the rest stands
+        # nobody's word makes it clean
+        told["backdoored"] = True if attack and attack["kind"] != "none" else None
+        # the last: without them the rest stands
+        told["recipe"] = with_own_pictures(told["recipe"], listing.folder)
     return told
 
 

@@ -105,9 +105,8 @@ def _share(evidence: Evidence, kind: str) -> Score | None:
 
 def within(points: Tensor, others: Tensor) -> Tensor:
     """Which points (n, d) lie within reach of one of the others (m, d): as near as its third neighbour is; (n,) bool."""
-    reach = torch.cat(
-        [torch.cdist(part, others).kthvalue(NEIGHBOURS + 1).values for part in others.split(BLOCK)]
-    )  # a point's nearest neighbour is itself
+    nth = NEIGHBOURS + 1  # a point's nearest neighbour is itself
+    reach = torch.cat([torch.cdist(part, others).kthvalue(nth).values for part in others.split(BLOCK)])
     return torch.cat([(torch.cdist(part, others) <= reach).any(dim=1) for part in points.split(BLOCK)])
 
 

@@ -148,9 +148,8 @@ def castle_seconds(options: CastleOptions) -> int:
         return space.BEGIN
     if options.what in WALLS:
         return space.LONGEST
-    return space.seconds_for(
-        options.n, 2 * options.image_steps // options.n
-    )  # guidance calls the network twice
+    calls = 2 * options.image_steps  # guidance calls the network twice
+    return space.seconds_for(options.n, calls // options.n)
 
 
 def census(options: CastleOptions) -> News:

@@ -42,9 +42,8 @@ def build(settings: Settings | None = None) -> Door:
     options = {"title": "Trojan Noise", "analytics_enabled": False, "delete_cache": (3600, 86400)}
     # its first choices are seen by everybody, so they are those of somebody who owns nothing
     with acting_as(settings.person("nobody", "visitor")), Door(settings, **options, fill_width=True) as page:
-        _api(
-            settings
-        )  # first: a handler of the page that has an operation's name gets a number, not the operation
+        # first: a handler of the page that has an operation's name gets a number, not the operation
+        _api(settings)
         if settings.mcp:
             tools.build()
         header = gr.HTML(HEADER.format(device="", person=""), padding=False)

@@ -56,9 +56,8 @@ class Studying:
             done = button.click(guarded(what), self.study, self.cost, **HEARD)
             done.success(lambda: "", None, self.seen, **QUIET).then(**look)
         made = self.own.make.click(guarded(self.make), self.own.components, [self.study, self.cost], **HEARD)
-        made.success(
-            guarded(self.cost_of), self.study, self.cost, show_progress="minimal", **STREAM
-        )  # what it will take is what one asks next
+        # what it will take is what one asks next
+        made.success(guarded(self.cost_of), self.study, self.cost, show_progress="minimal", **STREAM)
 
     def _look(self) -> dict[str, Any]:
         return {

@@ -49,9 +49,8 @@ def _row(name: str, cells: str) -> str:
 
 
 def _charts(charts: Sequence[Chart], label: str) -> str:
-    alone = (
-        ' style="max-width: 44rem"' if len(charts) == 1 else ""
-    )  # one pair of axes does not need the whole page
+    # one pair of axes does not need the whole page
+    alone = ' style="max-width: 44rem"' if len(charts) == 1 else ""
     return f'<div class="scroll"{alone}>{svg(lines(charts, columns=COLUMNS), label)}</div>'
 
 

@@ -105,10 +105,11 @@ class Attack:
         return words.plan(ops.OPERATIONS["plan"](**self.form.collect(values)))
 
     def greet(self, plan: str) -> tuple[bool, Any]:
-        """Whether somebody comes here who has neither looked ahead nor trained anything yet: then the page does."""
-        first = (
-            plan == IDLE and not run_choices()[0] and not space.is_zero()
-        )  # where it costs the visitor's time
+        """Whether somebody comes here who has neither looked ahead nor trained anything yet: then the page does.
+
+        Not on ZeroGPU, where it costs the visitor's time.
+        """
+        first = plan == IDLE and not run_choices()[0] and not space.is_zero()
         return first, BUSY if first else gr.skip()
 
     def look_at_first(self, first: bool, *values: Any) -> Any:
