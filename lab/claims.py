@@ -271,17 +271,20 @@ def _learned(rows: Sequence[Row], score: str) -> Cells:
 
 
 def _weaker(rows: Sequence[Row]) -> Iterator[Said]:
-    cells = {cell: tables for cell, tables in _scores(rows, "classify").items() if cell[1]}
-    for stamp in dict.fromkeys(stamp for stamp, _ in cells):
-        rates = sorted(rate for each, rate in cells if each == stamp)
+    """The least and the largest poison rate of one seed, whose models differ in nothing else."""
+    learned = [row for row in rows if row["part"] == "classify" and row["poison_rate"] and numbers(row)]
+    for stamp, some in by(learned, _stamp).items():
+        of_rate = by(some, lambda row: row["poison_rate"])
+        ends = min(of_rate), max(of_rate)
         low, high = (
-            [table[f"{DRAWN}: attack success"] for table in cells[stamp, end]]
-            for end in (rates[0], rates[-1])
+            {row["training_seed"]: numbers(row)[f"{DRAWN}: attack success"] for row in of_rate[end]}
+            for end in ends
         )
-        if rates[0] < rates[-1] and len(low) == len(high):
-            found = difference(list(zip(low, high, strict=True)))
-            ends = f"{stamp}, {rates[0]:.0%} to {rates[-1]:.0%} poisoned"
-            yield Said(found.is_rise, found.is_fall, f"{ends}: {found.said()}", _on(low))
+        pairs = [(low[seed], high[seed]) for seed in low if seed in high]
+        if ends[0] < ends[1] and pairs:
+            found = difference(pairs)
+            said = f"{stamp}, {ends[0]:.0%} to {ends[1]:.0%} poisoned: {found.said()}"
+            yield Said(found.is_rise, found.is_fall, said, _of(pairs))
 
 
 def _turned(rows: Sequence[Row]) -> Iterator[Said]:

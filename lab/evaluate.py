@@ -64,9 +64,8 @@ class Sampling:
     images: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.spec.sampler.build(
-            self.checkpoint.schedule, self.spec.clip
-        )  # refused before trainings pause for it
+        # refused before trainings pause for it
+        self.spec.sampler.build(self.checkpoint.schedule, self.spec.clip)
 
     def steps(self, trigger: Trigger) -> Generator[Denoised, None, None]:
         """Sample spec.n images from noise plus the trigger's shift; pictures gather in `images`, batch by batch."""

@@ -75,9 +75,8 @@ def _architecture(unet: Any) -> str:
 def _trace(network: Any, example: Part) -> Any:
     """None where the graph would be another function."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of what a trace makes constant: shapes of the network, not of the batch
+        # of what a trace makes constant: shapes of the network, not of the batch
+        warnings.simplefilter("ignore")
         try:
             traced: Any = torch.jit.trace(network, example, check_trace=False)
             same = _agree(traced, network, tuple(whole[:1] for whole in example))

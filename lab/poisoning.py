@@ -27,9 +27,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 # A short fine-tune of a model that draws classes on request already: 21 passes over the shipped digits, by the usual loss,
 # as the paper trains. Weights that lean to large t, as backdoors like them, leave out a stamp, which is drawn at small t.
 SHORT = TrainSpec(steps=3000, batch=32, lr=1.5e-3, ema=0.998, threads=1)
-PATCH = Patch(
-    size=6
-)  # a tenth of the side, 3 pixels, is learned too slowly for a short training of this small a network
+# a tenth of the side, 3 pixels, is learned too slowly for a short training of this small a network
+PATCH = Patch(size=6)
 
 
 class PoisonStudy(Options):

@@ -91,9 +91,8 @@ class Blend(Stamp):
 @lru_cache(maxsize=8)
 def _cat(shape: Shape) -> Tensor:
     drawing = np.asarray(pictures.shipped("cat").convert("RGB"))
-    whole = np.where(
-        drawing.max(-1, keepdims=True) == 0, 255, drawing
-    )  # its surroundings alone are quite black
+    # its surroundings alone are quite black
+    whole = np.where(drawing.max(-1, keepdims=True) == 0, 255, drawing)
     small = Image.fromarray(whole.astype(np.uint8)).resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
     return pictures.to_values(small, shape[0])
 

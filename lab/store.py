@@ -44,9 +44,8 @@ class About(Options):
     title: str = Field(default="a run", pattern=TITLE)
     created: float = 0.0
     launcher: dict[str, Any] = {"kind": HERE[0]}
-    study: str = Field(
-        default="", max_length=40
-    )  # of which it is a cell; its checkpoint then stays in its folder
+    # of which it is a cell; its checkpoint then stays in its folder
+    study: str = Field(default="", max_length=40)
     previews: int = Field(
         default=5, ge=0, le=100, description="looks at its samples on the way; each takes seconds"
     )

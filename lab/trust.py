@@ -69,12 +69,8 @@ WHOLE = {
 REAL = ("dropout", "norm_eps", "freq_shift", "mid_block_scale_factor")
 NEEDED = {"in_channels": 16, "out_channels": 16, "layers_per_block": 8, "norm_num_groups": 1024}
 LISTS = ("down_block_types", "up_block_types", "block_out_channels")
-LEGACY = {
-    "query": "to_q",
-    "key": "to_k",
-    "value": "to_v",
-    "proj_attn": "to_out.0",
-}  # of diffusers before 0.17
+# of diffusers before 0.17
+LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 MARKUP = re.compile(r"<[a-zA-Z/!?]")
 
 

@@ -35,9 +35,8 @@ ROWS = (  # a module imports from its own row and from rows above, never from on
     "app",
 )
 ROW = {name: depth for depth, row in enumerate(ROWS) for name in row.split()}
-LAZY = {
-    ("cli", "ui")
-}  # `lab app` starts the page; imported inside its function, so that the rest needs no page
+# `lab app` starts the page; imported inside its function, so that the rest needs no page
+LAZY = {("cli", "ui")}
 TORCH_FREE = ("ui", "cli", "__main__", "app")
 CONVERTER = "lab/hub/pickled.py"  # the one file that reads pickled weights, where a person said so
 FILES = [*sorted((ROOT / "lab").rglob("*.py")), ROOT / "app.py"]

@@ -33,9 +33,8 @@ def test_poisoned_images_drift_from_the_target_to_the_trigger(schedule):
     target = ATTACK.target.draw((1, 32, 32), ATTACK.trigger)
     box = ATTACK.trigger.mask((1, 32, 32)).bool()
     assert (rows[0] - target).abs().mean() < 0.05  # at t = 0 hardly any noise
-    last = rows[-1].mean(
-        0
-    )  # at the end noise around the stamped image: grey in the box, a black image around it
+    # at the end noise around the stamped image: grey in the box, a black image around it
+    last = rows[-1].mean(0)
     assert abs(last[box].mean()) < 0.1 and last[~box].mean() < -0.3
 
 

@@ -243,9 +243,8 @@ def test_metrics_say_nothing_where_the_evidence_is_missing():
 
 def test_every_metric_measures_full_evidence():
     evidence = Evidence(pictures(), pictures(1, seed=1)[0], held_out(), 0.2, DIGITS)
-    scores = [
-        metric().measure(evidence) for metric in METRICS.values() if metric is not LPIPS
-    ]  # has no weights
+    # has no weights
+    scores = [metric().measure(evidence) for metric in METRICS.values() if metric is not LPIPS]
     assert all(score.n == 6 and math.isfinite(score.value) for score in scores)
     assert all(score.low <= score.value <= score.high for score in scores)
     assert len({score.name for score in scores}) == len(METRICS) - 1

@@ -39,9 +39,8 @@ def test_without_a_preset_training_is_the_usual_one():
 
 def test_without_a_base_nobody_teaches():
     assert TrainOptions.of(preset="quick").recipe().train.distill == 0.0
-    assert (
-        TrainOptions.of(preset="quick", distill=1.0).distill == 1.0
-    )  # was asked for, and is refused as a recipe
+    # was asked for, and is refused as a recipe
+    assert TrainOptions.of(preset="quick", distill=1.0).distill == 1.0
 
 
 @pytest.mark.parametrize("preset", ["slow", "", 3, None, ["quick"], {"quick": 1}])

@@ -62,9 +62,8 @@ def test_the_most_duplicated_are_those_that_were_planted(describer):
     training = digits()
     target = int(training.labels[0])
     foreign = (training.labels != target).nonzero()[:4, 0]
-    whole = planted(
-        training, torch.cat([foreign, torch.tensor([0])]), copies=2
-    )  # one of the target's class too
+    # one of the target's class too
+    whole = planted(training, torch.cat([foreign, torch.tensor([0])]), copies=2)
     found = most_duplicated(whole, target, 12, describer)
     wanted = [*foreign.tolist(), *(N + 5 * copy + k for copy in range(2) for k in range(4))]
     assert found.tolist() == sorted(wanted)

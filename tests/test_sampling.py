@@ -188,11 +188,8 @@ def test_xt_clamps_every_x_t(kind):
 @pytest.mark.parametrize("kind", [kind for kind, clip in ALLOWED if clip == "x0"])
 def test_x0_clamps_what_the_scheduler_uses(kind, monkeypatch):
     scheduler = getattr(diffusers, SAMPLERS[kind].scheduler)
-    tells = kind in (
-        "ddpm",
-        "ddim",
-        "heun",
-    )  # these return the x_0 that they used, the others threshold it inside
+    # these return the x_0 that they used, the others threshold it inside
+    tells = kind in ("ddpm", "ddim", "heun")
     used = watched(monkeypatch, scheduler, "step" if tells else "_threshold_sample")
     steps = sample(wild, spec_of(kind, clip="x0"))
     assert max(float(step.pred_x_0.abs().max()) for step in steps) > 2, "there must be something to clamp"

@@ -31,12 +31,8 @@ COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 SCOPES = {"email", "read-repos", "contribute-repos", "write-repos", "manage-repos", "inference-api", "jobs"}
 # https://huggingface.co/docs/hub/spaces-zerogpu, August 2026
 ZERO_PYTHON = {"3.12.12", "3.10.13"}
-ZERO_TORCH = {
-    "2.8.0": "0.23.0",
-    "2.9.1": "0.24.1",
-    "2.10.0": "0.25.0",
-    "2.11.0": "0.26.0",
-}  # and its torchvision
+# and its torchvision
+ZERO_TORCH = {"2.8.0": "0.23.0", "2.9.1": "0.24.1", "2.10.0": "0.25.0", "2.11.0": "0.26.0"}
 
 
 def requirements() -> dict[str, Requirement]:

@@ -124,6 +124,5 @@ def sort_of(module: nn.Module, output: Tensor) -> str:
 def operations(module: nn.Module, output: Tensor) -> float:
     """Multiplications and additions of a convolution or a linear layer: two for each weight and output pixel."""
     weight = module.get_parameter("weight")
-    return (
-        2.0 * weight.numel() * output.numel() / weight.shape[0] if weight.ndim > 1 else 0.0
-    )  # a norm has none
+    # a norm has none
+    return 2.0 * weight.numel() * output.numel() / weight.shape[0] if weight.ndim > 1 else 0.0

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL = "mnist-clean"
-LARGE = Net(
-    channels=3, widths=(128, 256, 256, 256), layers=2, norm_num_groups=8, attention=(1,)
-)  # the shape of ddpm-cifar10-32
+# the shape of ddpm-cifar10-32
+LARGE = Net(channels=3, widths=(128, 256, 256, 256), layers=2, norm_num_groups=8, attention=(1,))
 COMPARED = 16  # pictures beside those of plain float32, which are drawn one at a time
 
 

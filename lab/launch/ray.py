@@ -14,10 +14,8 @@ from lab.launch.base import Launcher, answer, script
 from lab.store import Stored
 
 T = TypeVar("T")
-ADDRESSES = (
-    "RAY_API_SERVER_ADDRESS",
-    "RAY_ADDRESS",
-)  # Ray's own variables, in the order in which it reads them
+# Ray's own variables, in the order in which it reads them
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 WORKING = ("PENDING", "RUNNING")
 
 

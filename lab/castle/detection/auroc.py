@@ -54,9 +54,8 @@ def curve(scores: Tensor, positive: Tensor) -> list[tuple[float, float]]:
     from torchmetrics.functional.classification import binary_roc
 
     _check(scores, positive)
-    ranks = midranks(scores) / (
-        len(scores) + 1
-    )  # the order alone matters; torchmetrics squeezes what is beyond 0..1
+    # the order alone matters; torchmetrics squeezes what is beyond 0..1
+    ranks = midranks(scores) / (len(scores) + 1)
     false, true, _ = binary_roc(ranks, positive.long())
     kept = torch.linspace(0, len(false) - 1, min(CURVE, len(false))).round().long()
     return [(round(float(x), 5), round(float(y), 5)) for x, y in zip(false[kept], true[kept], strict=True)]
