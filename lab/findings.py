@@ -240,13 +240,11 @@ Spread = tuple[float, float, float, int]  # mean, lowest and highest over seeds,
 
 
 def over_seeds(rows: Rows, metric: str, condition: str, clip: str) -> dict[tuple[str, float], Spread]:
-    """Mean, lowest and highest over seeds, by target and poison rate."""
-    found: dict[tuple[str, float], list[float]] = {}
-    for row in rows:
-        if (row["metric"], row["condition"], row["clip"]) == (metric, condition, clip):
-            found.setdefault((row["target"], row["poison_rate"]), []).append(row["value"])
+    """Mean, lowest and highest over seeds, by target and poison rate; of one trigger and one length of training."""
     return {
-        key: (mean(values), min(values), max(values), len(values)) for key, values in sorted(found.items())
+        (each["target"], each["poison_rate"]): (each["value"], each["low"], each["high"], each["seeds"])
+        for each in means(rows)
+        if (each["metric"], each["condition"], each["clip"]) == (metric, condition, clip)
     }
 
 
