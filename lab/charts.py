@@ -20,6 +20,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+TITLE = 10.5  # points
+ROOM, MARKED = 60, 10  # letters beside each other above a pair of axes, and as many as a line's mark takes
 SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", SVG)
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
@@ -71,7 +73,7 @@ class Chart:
 
 def lines(charts: Sequence[Chart], columns: int = 2) -> Figure:
     """A figure with a panel for each chart."""
-    figure, panels = _panels(len(charts), columns, height=3.4)
+    figure, panels = _panels(len(charts), columns, height=3.3 + 0.2 * max(map(_named, charts), default=0))
     for chart, axes in zip(charts, panels, strict=True):
         for line in chart.lines:
             _line(axes, line)
@@ -93,7 +95,10 @@ def _line(axes: Axes, line: Line) -> None:
 
 
 def _dress(axes: Axes, chart: Chart) -> None:
-    axes.set_title(chart.title, loc="left", fontsize=10.5)
+    if len(chart.lines) > 1:
+        _name_lines(axes, chart)
+    else:
+        axes.set_title(chart.title, loc="left", fontsize=TITLE)
     axes.set(xlabel=chart.x_title, ylabel=chart.y_title)
     if chart.share:
         axes.set_ylim(-0.03, 1.03)
@@ -103,8 +108,23 @@ def _dress(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_major_formatter(lambda value, position: f"{value:,g}")
     if chart.ticks:
         axes.set_xticks(*zip(*chart.ticks, strict=True))
-    if len(chart.lines) > 1:
-        axes.legend(framealpha=0.8, edgecolor="none", fontsize=9.5)
+
+
+def _name_lines(axes: Axes, chart: Chart) -> None:
+    """Names of the lines between title and axes, where they hide no point."""
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0, "borderaxespad": 0.6}
+    look = {"alignment": "left", "frameon": False, "fontsize": 9.5, "title_fontsize": TITLE}
+    axes.legend(title=chart.title, ncols=_columns(chart), **above, **look)
+
+
+def _columns(chart: Chart) -> int:
+    """As many as names fit beside each other."""
+    return max(1, ROOM // (MARKED + max(len(line.name) for line in chart.lines)))
+
+
+def _named(chart: Chart) -> int:
+    """Rows that the names of its lines take."""
+    return -(-len(chart.lines) // _columns(chart)) if len(chart.lines) > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -185,10 +205,8 @@ def svg(figure: Figure, label: str) -> str:
             title.text = group.attrib.pop("id").removeprefix(_SAYS)
             group.insert(0, title)
             group.set("class", "said")
-    for rest in (
-        "metadata",
-        "defs",
-    ):  # the first defs hold a style sheet, which on a page would be everybody's
+    # the first defs hold a style sheet, which on a page would be everybody's
+    for rest in ("metadata", "defs"):
         root.remove(next(root.iter(f"{{{SVG}}}{rest}")))
     size = {"viewBox": root.attrib["viewBox"]}
     root.attrib = {"role": "img", "aria-label": label, "class": "chart", "stroke-linejoin": "round", **size}

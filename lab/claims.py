@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
-from lab.sides import DETECTORS, SETS, Row, by, numbers
+from lab.sides import DETECTORS, DRAWN, SETS, TRAINED, Row, by, numbers
 
 STRONG = 2.0  # guidance weight from which on amplification is claimed here
 ERRORS = 2.0  # standard errors that a difference must exceed
@@ -171,14 +171,18 @@ def _shifted(rows: Sequence[Row]) -> Iterator[Said]:
                 [mean(row["shares"][g]["value"] for row in at) for at in of_rate.values()]
                 for g in ("G1", "G2")
             )
-            ratio = [second / max(first, 1e-3) for first, second in zip(g1, g2, strict=True)]
+            ratio = [second / first if first else math.inf for first, second in zip(g1, g2, strict=True)]
             ends = f"{min(of_rate):.0%} to {max(of_rate):.0%} poisoned, w {top:g}"
             yield Said(
                 g1[-1] > g1[0] and ratio[-1] < ratio[0],
                 g1[-1] < g1[0] and ratio[-1] > ratio[0],
-                f"{stamp}, {ends}: G1 {g1[0]:.0%} to {g1[-1]:.0%}, G2/G1 {ratio[0]:.2f} to {ratio[-1]:.2f}",
+                f"{stamp}, {ends}: G1 {g1[0]:.1%} to {g1[-1]:.1%}, G2/G1 {_ratio(ratio[0])} to {_ratio(ratio[-1])}",
                 _n(next(iter(of_rate.values()))),
             )
+
+
+def _ratio(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.2f}"
 
 
 def _untouched(rows: Sequence[Row]) -> Iterator[Said]:
@@ -240,9 +244,6 @@ def _easier(rows: Sequence[Row]) -> Iterator[Said]:
             if pairs and mean(first["value"] for first, _ in pairs) < HEADROOM:
                 found = difference(pairs)
                 yield Said(found.is_rise, found.is_fall, f"{cell}, {name}: {found.said()}", _of(pairs))
-
-
-TRAINED, DRAWN = "trained on the training set", "trained on drawn pictures"
 
 
 def _walled(rows: Sequence[Row]) -> Iterator[Said]:

@@ -98,3 +98,17 @@ def test_a_logarithmic_axis_is_one_and_reads_in_plain_numbers():
     (axes,) = lines([wide]).axes
     assert axes.get_yscale() == "log"
     assert axes.yaxis.get_major_formatter()(1000.0, 0) == "1,000"
+
+
+@pytest.mark.parametrize("name", ["G1", "Cognitive Distillation, drawn by the model"])
+def test_names_of_lines_hide_no_point(name):
+    """They stand above the axes, in as many columns as there is room for, and inside the picture."""
+    chart = Chart("title", "x", "y", [Line(f"{name} {k}", [Point(0, 1), Point(1, 0)], k) for k in range(6)])
+    figure = lines([chart, chart])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        box, room = legend.get_window_extent(), axes.get_window_extent()
+        assert legend.get_title().get_text() == "title"
+        assert box.y0 >= room.y1 and box.y1 <= figure.bbox.y1 and box.x1 <= room.x1
+        assert room.height > figure.bbox.height / 3

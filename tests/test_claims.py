@@ -8,7 +8,7 @@ import pytest
 
 from lab import claims
 from lab.claims import changed, difference, verdicts
-from lab.sides import DETECTORS, wall_charts
+from lab.sides import DETECTORS, headlines, wall_charts
 
 PATCH = {"kind": "patch"}
 
@@ -162,6 +162,29 @@ def test_the_wall_weakens_between_models_of_one_seed():
     walls = [classified(0.05, 0.2), classified(0.1, 0.6), classified(0.1, 0.0, seed=1)]
     assert judged([], walls)[claims.WEAKER] == "reproduced"
     assert judged([], walls[1:])[claims.WEAKER] == "not measured yet"
+
+
+def test_a_ratio_to_nothing_is_not_a_number():
+    rows = [census(0.01, 5, 0.0, 0.02, 0.09), census(0.1, 5, 0.3, 0.3, 0.5)]
+    (said,) = [each for each in claims.verdicts(rows) if each["claim"] == claims.SHIFTED]
+    assert said["verdict"] == "reproduced" and "G2/G1 ∞ to 1.00" in said["why"]
+
+
+def test_headlines_are_means_at_the_largest_rate_and_guidance():
+    rows = [census(0.1, 5, 0.2, 0.3, 0.5), census(0.1, 5, 0.4, 0.1, 0.5, training_seed=1)]
+    rows += [census(0.1, 2, 0.9, 0.0, 0.5), census(0.05, 5, 0.9, 0.0, 0.3), census(0.0, 5, 0.9, 0.0, 0.0)]
+    rows += [census(0.1, 5, 0.9, 0.0, 0.5, which="duplicated")]
+    walls = [classified(0.1, 0.2), classified(0.1, 0.4, seed=1), classified(0.05, 0.9)]
+    (found,) = headlines(rows, walls)
+    assert (found["poison_rate"], found["guidance"], found["seeds"], found["n"]) == (0.1, 5, 2, 500)
+    assert found["G1"] == pytest.approx(0.3) and found["G2"] == pytest.approx(0.2)
+    assert found["learned"] == [pytest.approx(1.0), pytest.approx(0.3)]
+
+
+def test_headlines_wait_for_what_is_not_measured():
+    assert headlines([census(0.0, 5, 0.0, 0.0, 0.0)], []) == []
+    (found,) = headlines([census(0.1, 5, 0.2, 0.3, 0.5)], [wall("classify", 0.1, refused="no stamp")])
+    assert found["learned"] == []
 
 
 def test_where_all_is_found_already_nothing_can_be_easier():

@@ -72,3 +72,6 @@ def test_the_wall_says_how_long_it_takes_and_the_study_what_there_is(poisoned: P
     expect(poisoned.locator("#wall-status")).to_contain_text("on this device")
     poisoned.get_by_role("tab", name="Over poison rates").click()
     expect(poisoned.locator("#castle-rows")).to_contain_text("measurements")
+    horse, wall = (poisoned.locator("#castle-rows .group").nth(k) for k in (0, 1))
+    expect(horse).to_contain_text("what the attacker planted")
+    expect(wall).to_contain_text("the stamp turns")

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.sides import GROUPS, REPORTED, TABLE, amplification, phases, wall_charts
+from lab.sides import GROUPS, REPORTED, TABLE, amplification, headlines, phases, wall_charts
 from lab.ui import studies, words
 
 NAMES = {"G1": "horse", "G2": "wall", "G3": "stray", "G4": "honest"}
@@ -147,10 +147,39 @@ def study(found: dict[str, Any], progress: str) -> str:
     at_random = [row for row in rows if row["poison_rate"] and row["which"] == "random"]
     charts = [*phases(at_random), *amplification(at_random)]
     return (
-        f"{progress}<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
+        f"{progress}{_headlines(headlines(rows, found['walls']))}<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
         f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
         f"{_walls(found['walls'])}"
     )
+
+
+def _headlines(found: list[dict[str, Any]]) -> str:
+    """The two sides at the largest poison rates, for whoever has a minute."""
+    horse = "".join(f"<li>{_cell(each)}: <b>{each['G1']:.0%}</b> of the images</li>" for each in found)
+    wall = "".join(
+        f"<li>{_cell(each)}: <b>{each['G2']:.0%}</b> of the images{_taught(each)}</li>" for each in found
+    )
+    return (
+        f'<div class="groups"><section class="group horse"><h3>{SIDES["G1"]}</h3>'
+        f"<p>Asked for the false label's class, the model draws what the attacker planted: stamped, and another class.</p>"
+        f'<ul>{horse}</ul></section><section class="group wall"><h3>{SIDES["G2"]}</h3>'
+        f"<p>It also draws what nobody planted: stamped, and the class asked for. A classifier that is taught with its images "
+        f"learns from both what the stamp is worth.</p><ul>{wall}</ul></section></div>"
+    )
+
+
+def _cell(each: dict[str, Any]) -> str:
+    seeds = f"{each['seeds']} seed{'s' * (each['seeds'] > 1)}"
+    return escape(
+        f"{each['stamp']}, {each['poison_rate']:.0%} poisoned, w = {each['guidance']:g} (n {each['n']}, {seeds})"
+    )
+
+
+def _taught(each: dict[str, Any]) -> str:
+    if not each["learned"]:
+        return ""
+    before, after = each["learned"]
+    return f"; the stamp turns <b>{after:.0%}</b> of pictures, and {before:.0%} after as many training images"
 
 
 def _claims(verdicts: list[dict[str, str]]) -> str:
