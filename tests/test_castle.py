@@ -21,6 +21,7 @@ from lab.ops import OPERATIONS, final
 from lab.ops import poisoning as studies
 from lab.ops.castle import CastleOptions, castle_seconds, conditional_models, stored
 from lab.people import Person, acting_as
+from lab.pictures import uri, write_atomically
 from lab.poisoning import PoisonStudy
 from lab.printing import table
 from lab.recipe import Recipe
@@ -166,6 +167,24 @@ def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkey
     assert (
         "The castle wall" in shown and "Reported by the authors" in shown and escape(claims.COPIES) in shown
     )
+
+
+def test_stamped_pictures_come_from_a_run_before_those_that_ship(small, tmp_path, monkeypatch):
+    """Those of the largest w, by stamp and poison rate; a group that is empty says so."""
+    monkeypatch.setattr(studies, "FOLDERS", tmp_path)
+    assert studies.pictures(small) == [] and page._matrix([]) == ""
+    cell = next(cell for cell in small.cells() if cell.recipe.attack.poison_rate)
+    name = "census-1-patch-G2.png"
+    shipped = tmp_path / "castle" / "pictures" / f"{cell.recipe.signature}-{name}"
+    write_atomically(shipped, b"shipped")
+    (found,) = studies.pictures(small)
+    assert found["pictures"] == {"G2": uri(b"shipped")} and found["guidance"] == 1.0
+    shown = page._matrix([found])
+    assert '<p class="none">none</p>' in shown and shown.count("<img") == 1 and "10%" in shown
+    told(what="study", do="run")
+    run = studies.runs_of(small)[cell.key]
+    write_atomically(run.folder / "samples" / name, b"own")
+    assert studies.pictures(small)[0]["pictures"] == {"G2": uri(b"own")}
 
 
 def test_a_stopped_census_is_taken_again(small):

@@ -75,3 +75,4 @@ def test_the_wall_says_how_long_it_takes_and_the_study_what_there_is(poisoned: P
     horse, wall = (poisoned.locator("#castle-rows .group").nth(k) for k in (0, 1))
     expect(horse).to_contain_text("what the attacker planted")
     expect(wall).to_contain_text("the stamp turns")
+    expect(poisoned.locator("#castle-rows .matrix .group")).not_to_have_count(0)

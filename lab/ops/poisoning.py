@@ -12,7 +12,7 @@ from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.models import as_json
 from lab.ops.grid import Grid, bytes_of, mine
-from lab.pictures import write_atomically
+from lab.pictures import uri, write_atomically
 from lab.places import ASSETS
 from lab.poisoning import Cell, PoisonStudy
 from lab.runs import start_of
@@ -157,6 +157,31 @@ def _created(store: Store, cell: Cell, about: About) -> Stored:
 def stop(wanted: PoisonStudy) -> dict[str, Any]:
     """Ask every run of it to stop; `run` takes them up again."""
     return _grid(wanted).stop()
+
+
+def pictures(wanted: PoisonStudy) -> list[dict[str, Any]]:
+    """What carries the stamp, G1 and G2, of the first seed's models by stamp and poison rate, at the largest w."""
+    w = max(wanted.guidances)
+    found = []
+    for cell, its in _pairs(wanted):
+        attack = cell.recipe.attack
+        if attack.poison_rate and attack.which == "random" and cell.recipe.train.seed == wanted.seeds[0]:
+            paths = {group: _picture(wanted.name, cell, its, w, group) for group in ("G1", "G2")}
+            shown = {group: uri(path.read_bytes()) for group, path in paths.items() if path}
+            names = {"stamp": attack.stamp.as_json(), "poison_rate": attack.poison_rate, "guidance": w}
+            found.append({**names, "pictures": shown})
+    return [each for each in found if each["pictures"]]
+
+
+def _picture(name: str, cell: Cell, its: Stored | None, w: float, group: str) -> Path | None:
+    """Of a run here, or of what ships with the lab; None where that group is empty, or nothing was drawn yet."""
+    number = next(
+        k for k, asked in enumerate(cell.asked) if isinstance(asked, Asked) and asked.spec.guidance == w
+    )
+    file = f"census-{number}-{cell.recipe.attack.stamp.kind}-{group}.png"
+    places = [its.folder / "samples" / file] if its else []
+    places.append(FOLDERS / name / "pictures" / f"{cell.recipe.signature}-{file}")
+    return next((path for path in places if path.is_file()), None)
 
 
 def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:

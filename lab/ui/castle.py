@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.sides import GROUPS, REPORTED, TABLE, amplification, headlines, phases, wall_charts
+from lab.sides import GROUPS, REPORTED, TABLE, amplification, by, headlines, phases, stamp_of, wall_charts
 from lab.ui import studies, words
 
 NAMES = {"G1": "horse", "G2": "wall", "G3": "stray", "G4": "honest"}
@@ -147,7 +147,8 @@ def study(found: dict[str, Any], progress: str) -> str:
     at_random = [row for row in rows if row["poison_rate"] and row["which"] == "random"]
     charts = [*phases(at_random), *amplification(at_random)]
     return (
-        f"{progress}{_headlines(headlines(rows, found['walls']))}<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
+        f"{progress}{_headlines(headlines(rows, found['walls']))}{_matrix(found['pictures'])}"
+        f"<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
         f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
         f"{_walls(found['walls'])}"
     )
@@ -180,6 +181,40 @@ def _taught(each: dict[str, Any]) -> str:
         return ""
     before, after = each["learned"]
     return f"; the stamp turns <b>{after:.0%}</b> of pictures, and {before:.0%} after as many training images"
+
+
+def _matrix(pictures: list[dict[str, Any]]) -> str:
+    """Stamped pictures by poison rate and stamp: how the horse drives the wall out as poison grows."""
+    if not pictures:
+        return ""
+    lines_of = by(pictures, lambda each: each["poison_rate"])
+    columns = list(dict.fromkeys(map(stamp_of, pictures)))
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = ""
+    for rate, some in lines_of.items():
+        images = {stamp_of(each): each["pictures"] for each in some}
+        cells = "".join(f"<td>{_sorted(images.get(column, {}))}</td>" for column in columns)
+        body += f'<tr><th scope="row">{rate:.0%}</th>{cells}</tr>'
+    return (
+        f"<h3>What carries the stamp, w = {pictures[0]['guidance']:g}</h3>"
+        '<p class="soft">Up to twelve pictures of each group, first seed.</p>'
+        f'<div class="scroll"><table class="scores matrix"><thead><tr><th>poisoned</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _sorted(images: dict[str, str]) -> str:
+    """G1 and G2 of one model."""
+    return "".join(
+        f'<figure class="group {NAMES[group]}"><figcaption><b>{group}</b> {escape(SIDES[group])}</figcaption>'
+        + (
+            f'<img src="{images[group]}" alt="{escape(GROUPS[group])}">'
+            if group in images
+            else '<p class="none">none</p>'
+        )
+        + "</figure>"
+        for group in ("G1", "G2")
+    )
 
 
 def _claims(verdicts: list[dict[str, str]]) -> str:
