@@ -16,11 +16,8 @@ GROUPS = {
     "G4": "no stamp, the class asked for",
 }
 NAMES = {"patch": "BadNets-1, patch", "blend": "BadNets-2, blend"}
-LOOKS = {
-    "G1+G2": 3,
-    "G1": 1,
-    "G2": 0,
-}  # in charts; a horse is orange and a wall blue, as in the bars of a census
+# in charts; a horse is orange and a wall blue, as in the bars of a census
+LOOKS = {"G1+G2": 3, "G1": 1, "G2": 0}
 TABLE = "Duplication table of the authors' slides, its random columns; Stable Diffusion; stamp and w not stated there"
 # (data set, poison rate, r, G1, G2): reported by the authors, never measured here
 REPORTED = (

@@ -184,7 +184,7 @@ def _taught(each: dict[str, Any]) -> str:
 
 
 def _matrix(pictures: list[dict[str, Any]]) -> str:
-    """Stamped pictures by poison rate and stamp: how the horse drives the wall out as poison grows."""
+    """Stamped pictures by poison rate and stamp: what the phase transition looks like."""
     if not pictures:
         return ""
     lines_of = by(pictures, lambda each: each["poison_rate"])
@@ -193,7 +193,7 @@ def _matrix(pictures: list[dict[str, Any]]) -> str:
     body = ""
     for rate, some in lines_of.items():
         images = {stamp_of(each): each["pictures"] for each in some}
-        cells = "".join(f"<td>{_sorted(images.get(column, {}))}</td>" for column in columns)
+        cells = "".join(f"<td>{_stamped(images.get(column, {}))}</td>" for column in columns)
         body += f'<tr><th scope="row">{rate:.0%}</th>{cells}</tr>'
     return (
         f"<h3>What carries the stamp, w = {pictures[0]['guidance']:g}</h3>"
@@ -203,7 +203,7 @@ def _matrix(pictures: list[dict[str, Any]]) -> str:
     )
 
 
-def _sorted(images: dict[str, str]) -> str:
+def _stamped(images: dict[str, str]) -> str:
     """G1 and G2 of one model."""
     return "".join(
         f'<figure class="group {NAMES[group]}"><figcaption><b>{group}</b> {escape(SIDES[group])}</figcaption>'
