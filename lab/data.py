@@ -278,9 +278,7 @@ class HubDataset(SizedDataset):
                 yield self._picture(row)
         except LabError:
             raise
-        except (
-            Exception
-        ) as error:  # datasets raises its own, the Hub's, pyarrow's and the network's errors here
+        except Exception as error:  # of datasets, of the Hub, of pyarrow, of the network
             raise Unavailable(f"{self.repo} could not be loaded ({_first_line(error)}).") from None
 
     def _picture(self, row: Mapping[str, Any]) -> Image.Image:

@@ -83,12 +83,21 @@ def _direction(row: dict[str, Any]) -> str:
 
 
 def _group(name: str, row: dict[str, Any]) -> str:
-    share, picture = row["shares"][name], row.get("pictures", {}).get(name)
-    image = f'<img src="{picture}" alt="{escape(GROUPS[name])}">' if picture else '<p class="none">none</p>'
+    share, count = row["shares"][name], f"<span>{row['counts'][name]} of {row['n']}</span>"
+    said = f'<p class="soft">{escape(MEANS[name])} 95 %: {share["low"]:.0%} to {share["high"]:.0%}.</p>'
+    return _figure(name, row.get("pictures", {}), count, said)
+
+
+def _figure(name: str, pictures: dict[str, str], count: str = "", said: str = "") -> str:
+    """A group's pictures under its name."""
+    image = (
+        f'<img src="{pictures[name]}" alt="{escape(GROUPS[name])}">'
+        if name in pictures
+        else '<p class="none">none</p>'
+    )
     return (
-        f'<figure class="group {NAMES[name]}"><figcaption><b>{name}</b> {escape(SIDES[name])}'
-        f"<span>{row['counts'][name]} of {row['n']}</span></figcaption>{image}"
-        f'<p class="soft">{escape(MEANS[name])} 95 %: {share["low"]:.0%} to {share["high"]:.0%}.</p></figure>'
+        f'<figure class="group {NAMES[name]}"><figcaption><b>{name}</b> {escape(SIDES[name])}{count}</figcaption>'
+        f"{image}{said}</figure>"
     )
 
 
@@ -193,7 +202,7 @@ def _matrix(pictures: list[dict[str, Any]]) -> str:
     body = ""
     for rate, some in lines_of.items():
         images = {stamp_of(each): each["pictures"] for each in some}
-        cells = "".join(f"<td>{_stamped(images.get(column, {}))}</td>" for column in columns)
+        cells = "".join(f"<td>{_both(images.get(column, {}))}</td>" for column in columns)
         body += f'<tr><th scope="row">{rate:.0%}</th>{cells}</tr>'
     return (
         f"<h3>What carries the stamp, w = {pictures[0]['guidance']:g}</h3>"
@@ -203,18 +212,9 @@ def _matrix(pictures: list[dict[str, Any]]) -> str:
     )
 
 
-def _stamped(images: dict[str, str]) -> str:
-    """G1 and G2 of one model."""
-    return "".join(
-        f'<figure class="group {NAMES[group]}"><figcaption><b>{group}</b> {escape(SIDES[group])}</figcaption>'
-        + (
-            f'<img src="{images[group]}" alt="{escape(GROUPS[group])}">'
-            if group in images
-            else '<p class="none">none</p>'
-        )
-        + "</figure>"
-        for group in ("G1", "G2")
-    )
+def _both(pictures: dict[str, str]) -> str:
+    """What of one model carries the stamp."""
+    return _figure("G1", pictures) + _figure("G2", pictures)
 
 
 def _claims(verdicts: list[dict[str, str]]) -> str:

@@ -7,10 +7,9 @@ from html import escape
 from typing import Any
 
 from lab.charts import Bar, Chart, Line, Point, bars, lines, svg
+from lab.sides import DETECTORS, SETS
 from lab.ui import words
 
-NAMES = {"cognitive_distillation": "Cognitive Distillation", "strip": "STRIP", "fct": "FCT"}
-SETS = {"training": "training set", "generated": "drawn by the model"}
 CHANCE = 6  # look of a coin: black
 COLUMNS = 3  # of charts: a detector each
 MARKED = 10  # marks on a curve, or they hide it
@@ -68,7 +67,7 @@ def detection(found: dict[str, Any]) -> str:
     gained = {each["detector"]: each for each in found["gains"]}
     rows = [
         _row(
-            NAMES.get(kind, kind),
+            DETECTORS.get(kind, kind),
             "".join(_cell(by[where].get(kind, {}).get("auroc")) for where in SETS) + _gain(gained.get(kind)),
         )
         for kind in kinds
@@ -109,7 +108,7 @@ def _roc(kind: str, rows: dict[str, dict[str, Any] | None]) -> Chart:
         if row
     ]
     coin = Line("a coin, 0.5", [Point(0, 0), Point(1, 1)], CHANCE)
-    name = NAMES.get(kind, kind)
+    name = DETECTORS.get(kind, kind)
     return Chart(name, "clean pictures under suspicion", "poisoned ones found", [*curves, coin], share=True)
 
 
@@ -126,7 +125,7 @@ def _suspects(found: dict[str, Any], by: dict[str, dict[str, Any]]) -> str:
     for name, source in found["pictures"].items():
         where, kind = name.split(" ", 1)
         row = by[where][kind]
-        said = f"{NAMES.get(kind, kind)}, {SETS[where]}: {sum(row['caught'])} of these {len(row['caught'])} are poisoned"
+        said = f"{DETECTORS.get(kind, kind)}, {SETS[where]}: {sum(row['caught'])} of these {len(row['caught'])} are poisoned"
         figures.append(
             f'<figure><img src="{source}" alt="most suspect pictures: {escape(said)}"><figcaption>{escape(said)}</figcaption></figure>'
         )
