@@ -196,3 +196,21 @@ def preview(page: Page) -> Locator:
 
 def done(page: Page) -> None:
     expect(status(page)).to_have_text("Done.")
+
+
+def paint(board: Locator, x: int, y: int) -> None:
+    """Dab one pixel of a 32 × 32 painting."""
+    box = board.bounding_box()
+    assert box
+    board.click(position={"x": (x + 0.5) / 32 * box["width"], "y": (y + 0.5) / 32 * box["height"]})
+
+
+def unfold(page: Page) -> None:
+    """Show the options that most trainings leave alone."""
+    page.locator("#finer").get_by_text("data and the finer points").click()
+
+
+def attacking(page: Page) -> None:
+    """Open the Attack tab."""
+    page.get_by_role("tab", name="Attack").click()
+    expect(page.locator("#start")).to_be_visible()
