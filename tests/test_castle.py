@@ -170,21 +170,28 @@ def test_a_study_runs_is_exported_and_need_not_run_again(small, tmp_path, monkey
 
 
 def test_stamped_pictures_come_from_a_run_before_those_that_ship(small, tmp_path, monkeypatch):
-    """Those of the largest w, by stamp and poison rate; a group that is empty says so."""
+    """Of censuses without guidance and with the most, by stamp and poison rate; a group that is empty says so."""
     monkeypatch.setattr(studies, "FOLDERS", tmp_path)
-    assert studies.pictures(small) == [] and page._matrix([]) == ""
+    assert studies.pictures(small, []) == [] and page._matrix([]) == ""
     cell = next(cell for cell in small.cells() if cell.recipe.attack.poison_rate)
+    row = {
+        **{"key": cell.key, "recipe": cell.recipe.signature, "question": 1, "training_seed": 0},
+        **{"stamp": {"kind": "patch"}, "poison_rate": 0.1, "which": "random", "guidance": 1.0},
+        **{"counts": {"G1": 0, "G2": 3}, "n": 4},
+    }
+    others = {"guidance": 0.5}, {"training_seed": 1}, {"which": "duplicated"}, {"poison_rate": 0.0}
     name = "census-1-patch-G2.png"
     shipped = tmp_path / "castle" / "pictures" / f"{cell.recipe.signature}-{name}"
     write_atomically(shipped, b"shipped")
-    (found,) = studies.pictures(small)
-    assert found["pictures"] == {"G2": uri(b"shipped")} and found["guidance"] == 1.0
+    (found,) = studies.pictures(small, [row, *({**row, **other} for other in others)])
+    assert found["pictures"] == {"G2": uri(b"shipped")}
     shown = page._matrix([found])
     assert '<p class="none">none</p>' in shown and shown.count("<img") == 1 and "10%" in shown
+    assert "0 of 4" in shown and "3 of 4" in shown
     told(what="study", do="run")
     run = studies.runs_of(small)[cell.key]
     write_atomically(run.folder / "samples" / name, b"own")
-    assert studies.pictures(small)[0]["pictures"] == {"G2": uri(b"own")}
+    assert studies.pictures(small, [row])[0]["pictures"] == {"G2": uri(b"own")}
 
 
 def test_a_stopped_census_is_taken_again(small):

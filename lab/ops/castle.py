@@ -213,7 +213,7 @@ def phase(options: CastleOptions) -> dict[str, Any]:
         "study": options.name,
         "census": rows,
         "walls": walls,
-        "pictures": poisoning.pictures(wanted),
+        "pictures": poisoning.pictures(wanted, rows),
         "panels": len(phases(rows)),
         "verdicts": verdicts(rows, walls),
     }

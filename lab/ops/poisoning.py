@@ -159,29 +159,26 @@ def stop(wanted: PoisonStudy) -> dict[str, Any]:
     return _grid(wanted).stop()
 
 
-def pictures(wanted: PoisonStudy) -> list[dict[str, Any]]:
-    """What carries the stamp, G1 and G2, of the first seed's models by stamp and poison rate, at the largest w."""
-    w = max(wanted.guidances)
-    found = []
-    for cell, its in _pairs(wanted):
-        attack = cell.recipe.attack
-        if attack.poison_rate and attack.which == "random" and cell.recipe.train.seed == wanted.seeds[0]:
-            paths = {group: _picture(wanted.name, cell, its, w, group) for group in ("G1", "G2")}
-            shown = {group: uri(path.read_bytes()) for group, path in paths.items() if path}
-            names = {"stamp": attack.stamp.as_json(), "poison_rate": attack.poison_rate, "guidance": w}
-            found.append({**names, "pictures": shown})
-    return [each for each in found if each["pictures"]]
+def pictures(wanted: PoisonStudy, censuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What carries the stamp, G1 and G2, in censuses of the first seed's models without guidance and with the most."""
+    weights, runs = {min(wanted.guidances), max(wanted.guidances)}, runs_of(wanted)
+    at_random = [row for row in censuses if row["poison_rate"] and row["which"] == "random"]
+    rows = [
+        row for row in at_random if row["guidance"] in weights and row["training_seed"] == wanted.seeds[0]
+    ]
+    return [{**row, "pictures": _pictures(wanted.name, row, runs.get(row["key"]))} for row in rows]
 
 
-def _picture(name: str, cell: Cell, its: Stored | None, w: float, group: str) -> Path | None:
-    """Of a run here, or of what ships with the lab; None where that group is empty, or nothing was drawn yet."""
-    number = next(
-        k for k, asked in enumerate(cell.asked) if isinstance(asked, Asked) and asked.spec.guidance == w
-    )
-    file = f"census-{number}-{cell.recipe.attack.stamp.kind}-{group}.png"
-    places = [its.folder / "samples" / file] if its else []
-    places.append(FOLDERS / name / "pictures" / f"{cell.recipe.signature}-{file}")
-    return next((path for path in places if path.is_file()), None)
+def _pictures(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, str | None]:
+    """Of a run here, or of what ships with the lab; a group without pictures is left out."""
+    files = {group: f"census-{row['question']}-{row['stamp']['kind']}-{group}.png" for group in ("G1", "G2")}
+    shipped = FOLDERS / name / "pictures"
+    places = {
+        group: [*([its.folder / "samples" / file] if its else []), shipped / f"{row['recipe']}-{file}"]
+        for group, file in files.items()
+    }
+    found = {group: next(filter(Path.is_file, some), None) for group, some in places.items()}
+    return {group: uri(path.read_bytes()) for group, path in found.items() if path}
 
 
 def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:

@@ -88,13 +88,10 @@ def _group(name: str, row: dict[str, Any]) -> str:
     return _figure(name, row.get("pictures", {}), count, said)
 
 
-def _figure(name: str, pictures: dict[str, str], count: str = "", said: str = "") -> str:
+def _figure(name: str, pictures: dict[str, str | None], count: str = "", said: str = "") -> str:
     """A group's pictures under its name."""
-    image = (
-        f'<img src="{pictures[name]}" alt="{escape(GROUPS[name])}">'
-        if name in pictures
-        else '<p class="none">none</p>'
-    )
+    shown = pictures.get(name)
+    image = f'<img src="{shown}" alt="{escape(GROUPS[name])}">' if shown else '<p class="none">none</p>'
     return (
         f'<figure class="group {NAMES[name]}"><figcaption><b>{name}</b> {escape(SIDES[name])}{count}</figcaption>'
         f"{image}{said}</figure>"
@@ -189,32 +186,37 @@ def _taught(each: dict[str, Any]) -> str:
     if not each["learned"]:
         return ""
     before, after = each["learned"]
-    return f"; the stamp turns <b>{after:.0%}</b> of pictures, and {before:.0%} after as many training images"
+    return f". A classifier that is taught with them obeys the stamp in <b>{after:.0%}</b> of pictures, with as many training images in {before:.0%}"
 
 
-def _matrix(pictures: list[dict[str, Any]]) -> str:
-    """Stamped pictures by poison rate and stamp: what the phase transition looks like."""
-    if not pictures:
+def _matrix(rows: list[dict[str, Any]]) -> str:
+    """Stamped pictures by poison rate, stamp and w: what the phase transition and amplification look like."""
+    if not rows:
         return ""
-    lines_of = by(pictures, lambda each: each["poison_rate"])
-    columns = list(dict.fromkeys(map(stamp_of, pictures)))
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    stamps, weights = list(by(rows, stamp_of)), list(by(rows, lambda row: row["guidance"]))
+    spanning = "".join(
+        f'<th scope="colgroup" colspan="{len(weights)}">{escape(stamp)}</th>' for stamp in stamps
+    )
+    head = "".join(f"<th>w = {w:g}</th>" for _ in stamps for w in weights)
     body = ""
-    for rate, some in lines_of.items():
-        images = {stamp_of(each): each["pictures"] for each in some}
-        cells = "".join(f"<td>{_both(images.get(column, {}))}</td>" for column in columns)
+    for rate, some in by(rows, lambda row: row["poison_rate"]).items():
+        shown = {(stamp_of(row), row["guidance"]): row for row in some}
+        cells = "".join(f"<td>{_both(shown.get((stamp, w)))}</td>" for stamp in stamps for w in weights)
         body += f'<tr><th scope="row">{rate:.0%}</th>{cells}</tr>'
     return (
-        f"<h3>What carries the stamp, w = {pictures[0]['guidance']:g}</h3>"
-        '<p class="soft">Up to twelve pictures of each group, first seed.</p>'
-        f'<div class="scroll"><table class="scores matrix"><thead><tr><th>poisoned</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        "<h3>What carries the stamp</h3>"
+        '<p class="soft">Without guidance and with the most; up to twelve pictures of each group, first seed.</p>'
+        f'<div class="scroll"><table class="scores matrix"><thead><tr><td></td>{spanning}</tr>'
+        f"<tr><th>poisoned</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _both(pictures: dict[str, str]) -> str:
-    """What of one model carries the stamp."""
-    return _figure("G1", pictures) + _figure("G2", pictures)
+def _both(row: dict[str, Any] | None) -> str:
+    """What of one model's pictures carries the stamp."""
+    if row is None:
+        return "not run"
+    counts = {group: f"<span>{row['counts'][group]} of {row['n']}</span>" for group in ("G1", "G2")}
+    return "".join(_figure(group, row["pictures"], count) for group, count in counts.items())
 
 
 def _claims(verdicts: list[dict[str, str]]) -> str:
