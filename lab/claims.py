@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple, TypeAlias
 
+from lab.metrics.pixel import wilson
 from lab.sides import DETECTORS, DRAWN, SETS, TRAINED, Row, by, numbers
 
 STRONG = 2.0  # guidance weight from which on amplification is claimed here
@@ -18,6 +19,14 @@ STABLE = 1.25  # times the feature distance without poison
 HEADROOM = 0.995  # AUROC on the training set above which drawn pictures cannot be easier to screen
 NONE = 0.02  # share of pictures with a stamp that judges see where there is none
 
+
+# What is our own has nothing to be reproduced.
+OURS = {
+    "reproduced": "holds",
+    "partly reproduced": "holds in part",
+    "not reproduced": "does not hold",
+    "reversed at this scale": "the opposite holds",
+}
 
 # The name of a family of models, and of each of its models two scores that are held against each other.
 Cells: TypeAlias = Iterator[tuple[str, list[tuple[Any, Any]]]]
@@ -73,7 +82,7 @@ class Said(NamedTuple):
 
 
 def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[str, str]]:
-    """Each claim with its verdict, the numbers behind it, and what the authors report; controls are our own."""
+    """Each claim with its verdict, the numbers behind it, and what the authors report, which is nothing where it is ours."""
     poisoned = [row for row in censuses if row["poison_rate"]]
     at_random = [row for row in poisoned if row["which"] == "random"]
     clean = [row for row in censuses if not row["poison_rate"]]
@@ -83,6 +92,7 @@ def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[st
             (AMPLIFIED, "1.48 to 2.11 times r (Stable Diffusion)", _amplified, at_random),
             (CONTROL, "", _control, at_random),
             (SHIFTED, "ImageNette, 5 to 10 %: G1 34 to 54 %, G2/G1 0.49 to 0.36", _shifted, at_random),
+            (GUIDED, "", _guided, at_random),
             (UNTOUCHED, "", _untouched, clean),
             (DUPLICATED, "G1 and G2 together 0.8 to 5.9 points more", _duplicated, poisoned),
             (EASIER, "ImageNette, CD: +0.6 to +20.5 points at 1 to 10 %", _easier, walls),
@@ -101,6 +111,7 @@ def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[st
 AMPLIFIED = f"Amplification: with guidance (w of {STRONG:g} and more) the stamp is on more generations than r, by more than 2 s.e."
 CONTROL = "Control: without guidance (w = 0) there is no amplification; the model copies r at most"
 SHIFTED = "Phase transition: with more poison G1 grows and G2/G1 falls (at the largest w)"
+GUIDED = "Beyond the paper: guidance turns horse into wall (G2's part of G1 and G2 grows from w = 0 to the largest w)"
 UNTOUCHED = f"Control: a model whose data were not poisoned shows no stamp (below {NONE:.0%})"
 DUPLICATED = "Poison on duplicated images comes out more often than poison on random ones (mean over w)"
 EASIER = "Drawn pictures are easier to screen than the training set (AUROC)"
@@ -183,6 +194,36 @@ def _shifted(rows: Sequence[Row]) -> Iterator[Said]:
 
 def _ratio(value: float) -> str:
     return "∞" if math.isinf(value) else f"{value:.2f}"
+
+
+def _guided(rows: Sequence[Row]) -> Iterator[Said]:
+    """The same model without guidance and with the most, where both drew any stamp."""
+    for (stamp, rate), some in _cells(rows).items():
+        of_w = by(some, lambda row: row["guidance"])
+        plain = {row["training_seed"]: row for row in of_w.get(0.0, [])}
+        both = [(plain.get(row["training_seed"]), row) for row in of_w[max(of_w)] if row["guidance"]]
+        pairs = [
+            (_part(before), _part(after))
+            for before, after in both
+            if before and _stamped(before) * _stamped(after)
+        ]
+        if pairs:
+            found = difference(pairs)
+            stamps = " and ".join(str(sum(pair[side]["n"] for pair in pairs)) for side in (0, 1))
+            said = f"{stamp} {rate:.0%}: {found.said()}, {_ends(pairs)} of {stamps} with a stamp, w {max(of_w):g}"
+            yield Said(found.is_rise, found.is_fall, said, _n(of_w[max(of_w)]))
+
+
+def _stamped(row: Row) -> int:
+    counts: dict[str, int] = row["counts"]
+    return counts["G1"] + counts["G2"]
+
+
+def _part(row: Row) -> dict[str, Any]:
+    """G2's part of what carries the stamp, with a 95 % interval (Wilson)."""
+    hits, n = row["counts"]["G2"], _stamped(row)
+    low, high = wilson(hits, n)
+    return {"value": hits / n, "low": low, "high": high, "n": n}
 
 
 def _untouched(rows: Sequence[Row]) -> Iterator[Said]:
@@ -362,7 +403,7 @@ def _verdict(claim: str, reported: str, said: Sequence[Said]) -> dict[str, str]:
         verdict = "partly reproduced" if any(each.held for each in said) else "not reproduced"
     return {
         "claim": claim,
-        "verdict": verdict,
+        "verdict": verdict if reported else OURS.get(verdict, verdict),
         "why": "; ".join(each.text for each in said) or "no rows",
         "n": "; ".join(dict.fromkeys(each.n for each in said)),
         "rule": "",  # the claim says it

@@ -28,7 +28,13 @@ def census(rate: float, w: float, g1: float, g2: float, r: float, **changes: Any
         "n": 500,
         "training_seed": 0,
     }
-    return {**plain, "shares": {name: score(value) for name, value in shares.items()}, **changes}
+    counts = {name: round(500 * share) for name, share in shares.items()}
+    return {
+        **plain,
+        "counts": counts,
+        "shares": {name: score(value) for name, value in shares.items()},
+        **changes,
+    }
 
 
 def wall(part: str, rate: float, seed: int = 0, **found: Any) -> dict[str, Any]:
@@ -79,17 +85,16 @@ def test_nothing_is_said_of_what_was_not_measured():
 
 def test_every_claim_stands_beside_what_its_authors_report():
     found = {each["claim"]: each["reported"] for each in verdicts([])}
-    assert len(found) == 14
-    assert {claim for claim, reported in found.items() if not reported} == {claims.CONTROL, claims.UNTOUCHED}
+    ours = {claims.CONTROL, claims.GUIDED, claims.UNTOUCHED}
+    assert len(found) == 15 and {claim for claim, reported in found.items() if not reported} == ours
 
 
 def test_generations_that_do_as_the_paper_says():
     rows = [census(0.05, 0, 0.3, 0.0, 0.33), census(0.05, 5, 0.15, 0.4, 0.33), census(0.1, 0, 0.45, 0.0, 0.5)]
     rows += [census(0.1, 5, 0.3, 0.3, 0.5), census(0.0, 5, 0.0, 0.0, 0.0)]
     found = judged(rows)
-    assert {found[c] for c in (claims.AMPLIFIED, claims.CONTROL, claims.SHIFTED, claims.UNTOUCHED)} == {
-        "reproduced"
-    }
+    assert found[claims.AMPLIFIED] == found[claims.SHIFTED] == "reproduced"
+    assert found[claims.CONTROL] == found[claims.UNTOUCHED] == "holds"
 
 
 def test_generations_that_do_not():
@@ -97,7 +102,20 @@ def test_generations_that_do_not():
         [census(0.05, 0, 0.5, 0.0, 0.33), census(0.05, 5, 0.1, 0.05, 0.33), census(0.0, 5, 0.1, 0.0, 0.0)]
     )
     assert found[claims.AMPLIFIED] == "reversed at this scale"
-    assert found[claims.CONTROL] == found[claims.UNTOUCHED] == "not reproduced"
+    assert found[claims.CONTROL] == found[claims.UNTOUCHED] == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("g1", "g2", "verdict"),
+    [(0.1, 0.3, "holds"), (0.3, 0.1, "does not hold"), (0.4, 0.0, "the opposite holds")],
+)
+def test_guidance_is_held_against_the_same_model_without(g1, g2, verdict):
+    """What another seed draws, what carries no stamp and what was poisoned at another rate says nothing."""
+    rows = [census(0.1, 0, 0.3, 0.1, 0.5), census(0.1, 1, 0.0, 0.4, 0.5), census(0.1, 5, g1, g2, 0.5)]
+    rows += [census(0.1, 5, 0.2, 0.2, 0.5, training_seed=1), census(0.01, 0, 0.0, 0.0, 0.1)]
+    rows += [census(0.01, 5, 0.0, 0.1, 0.1)]
+    (said,) = [each for each in claims.verdicts(rows) if each["claim"] == claims.GUIDED]
+    assert said["verdict"] == verdict and "of 200 and 200 with a stamp, w 5" in said["why"]
 
 
 def test_one_of_two_is_a_part():

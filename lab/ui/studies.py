@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
+from lab.claims import OURS
 from lab.findings import backdoor, study_charts
 from lab.models import read_card
 from lab.places import ASSETS, CHECKPOINTS
@@ -21,6 +22,7 @@ MARKS = {
     "reversed at this scale": "⇄",
     "not measured yet": "…",
 }
+MARKS |= {ours: MARKS[theirs] for theirs, ours in OURS.items()}
 
 
 def study(found: dict[str, Any]) -> str:
