@@ -161,45 +161,59 @@ def stop(wanted: PoisonStudy) -> dict[str, Any]:
 
 def pictures(wanted: PoisonStudy, censuses: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What carries the stamp, G1 and G2, in censuses of the first seed's models without guidance and with the most."""
+    return [
+        {**row, "pictures": {group: uri(path.read_bytes()) for group, path in paths.items()}}
+        for row, paths in _shown(wanted, censuses)
+    ]
+
+
+def _shown(
+    wanted: PoisonStudy, censuses: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Path]]]:
+    """Rows with the files of their groups; a group without a file is left out."""
     weights, runs = {min(wanted.guidances), max(wanted.guidances)}, runs_of(wanted)
     at_random = [row for row in censuses if row["poison_rate"] and row["which"] == "random"]
     rows = [
         row for row in at_random if row["guidance"] in weights and row["training_seed"] == wanted.seeds[0]
     ]
-    return [{**row, "pictures": _pictures(wanted.name, row, runs.get(row["key"]))} for row in rows]
+    return [(row, _paths(wanted.name, row, runs.get(row["key"]))) for row in rows]
 
 
-def _pictures(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, str | None]:
-    """Of a run here, or of what ships with the lab; a group without pictures is left out."""
-    files = {group: f"census-{row['question']}-{row['stamp']['kind']}-{group}.png" for group in ("G1", "G2")}
-    shipped = FOLDERS / name / "pictures"
+def _paths(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, Path]:
+    """Of a run here, or of what ships with the lab."""
     places = {
-        group: [*([its.folder / "samples" / file] if its else []), shipped / f"{row['recipe']}-{file}"]
-        for group, file in files.items()
+        group: [
+            *([its.folder / "samples" / _file(row, group)] if its else []),
+            FOLDERS / name / "pictures" / f"{row['recipe']}-{_file(row, group)}",
+        ]
+        for group in ("G1", "G2")
     }
     found = {group: next(filter(Path.is_file, some), None) for group, some in places.items()}
-    return {group: uri(path.read_bytes()) for group, path in found.items() if path}
+    return {group: path for group, path in found.items() if path}
+
+
+def _file(row: dict[str, Any], group: str) -> str:
+    return f"census-{row['question']}-{row['stamp']['kind']}-{group}.png"
 
 
 def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:
-    """Write the study's description and every row, a line of JSON each, and the pictures of the first seed."""
+    """Write the study's description and every row, a line of JSON each, and the pictures that its page shows."""
     if not out:
         raise LabError("Name the folder for the export with --out.")
     folder, found = Path(out).expanduser(), {"census": censuses(wanted), "walls": walls(wanted)}
     write_atomically(folder / "study.json", as_json(wanted.model_dump(mode="json")))
     for name, some in found.items():
         write_atomically(folder / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in some).encode())
-    pictures = 0
-    for cell, its in _pairs(wanted):
-        if its and cell.recipe.train.seed == wanted.seeds[0]:
-            for path in sorted((its.folder / "samples").glob("census-*.png")):
-                write_atomically(
-                    folder / "pictures" / f"{cell.recipe.signature}-{path.name}", path.read_bytes()
-                )
-                pictures += 1
+    pictures = {
+        f"{row['recipe']}-{_file(row, group)}": path
+        for row, paths in _shown(wanted, found["census"])
+        for group, path in paths.items()
+    }
+    for name, path in pictures.items():
+        write_atomically(folder / "pictures" / name, path.read_bytes())
     return {
         "study": wanted.name,
         "out": str(folder),
         "rows": sum(map(len, found.values())),
-        "pictures": pictures,
+        "pictures": len(pictures),
     }
