@@ -74,5 +74,5 @@ def test_the_wall_says_how_long_it_takes_and_the_study_what_there_is(poisoned: P
     expect(poisoned.locator("#castle-rows")).to_contain_text("measurements")
     horse, wall = (poisoned.locator("#castle-rows .group").nth(k) for k in (0, 1))
     expect(horse).to_contain_text("what the attacker planted")
-    expect(wall).to_contain_text("the stamp turns")
+    expect(wall).to_contain_text("obeys the stamp in")
     expect(poisoned.locator("#castle-rows .matrix .group")).not_to_have_count(0)
