@@ -76,7 +76,7 @@ class Sharing:
     def show(self, name: str | None) -> tuple[str, Any]:
         """The card that would travel with a model, and a name for it that says what it is."""
         if not name:
-            return "", ""
+            return "", gr.skip()  # what somebody has typed meanwhile stays
         return ops.preview(name), gr.update(placeholder=f"owner/{ops.proposed(name)}")
 
     def make(self, name: str | None) -> tuple[Any, str]:
