@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple, TypeAlias
 
+from lab.changes import Change, changed, difference, error_of
 from lab.metrics.pixel import wilson
-from lab.sides import DETECTORS, DRAWN, SETS, TRAINED, Row, by, numbers
+from lab.sides import DETECTORS, DRAWN, SETS, TRAINED, Row, at_random, by, numbers
 
 STRONG = 2.0  # guidance weight from which on amplification is claimed here
-ERRORS = 2.0  # standard errors that a difference must exceed
 COST = 0.125  # of test accuracy: the largest that the authors report for classifiers of drawn pictures
 FILTERED_COST = 0.04  # of test accuracy: the authors report up to 3.9 points for the filter
 TURNED = 0.9  # attack success that counts as no robustness
@@ -32,46 +32,6 @@ OURS = {
 Cells: TypeAlias = Iterator[tuple[str, list[tuple[Any, Any]]]]
 
 
-class Change(NamedTuple):
-    """A difference, mean over the seeds, with its standard error, and how many models are behind it."""
-
-    value: float
-    error: float
-    models: int
-
-    @property
-    def is_rise(self) -> bool:
-        """Whether it is more than two standard errors above zero."""
-        return self.value > ERRORS * self.error
-
-    @property
-    def is_fall(self) -> bool:
-        """Whether it is more than two standard errors below zero."""
-        return self.value < -ERRORS * self.error
-
-    def said(self) -> str:
-        """In points, with a 95 % interval."""
-        return f"{100 * self.value:+.1f} ± {196 * self.error:.1f} points"
-
-
-def changed(values: Sequence[float], errors: Sequence[float]) -> Change:
-    """From a difference of each model and the standard error of its sample; seeds may differ by more than samples do."""
-    sampled = math.sqrt(math.fsum(error * error for error in errors)) / len(errors)
-    seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Change(mean(values), max(sampled, seeds), len(values))
-
-
-def error_of(score: dict[str, Any]) -> float:
-    """The standard error behind a 95 % interval."""
-    return (score["high"] - score["low"]) / (2 * 1.96)
-
-
-def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Change:
-    """Second less first score of each model."""
-    values = [second["value"] - first["value"] for first, second in pairs]
-    return changed(values, [math.hypot(error_of(first), error_of(second)) for first, second in pairs])
-
-
 class Said(NamedTuple):
     """What one model family says to a claim: for it, against it, or neither, and in numbers."""
 
@@ -83,16 +43,15 @@ class Said(NamedTuple):
 
 def verdicts(censuses: Sequence[Row], walls: Sequence[Row] = ()) -> list[dict[str, str]]:
     """Each claim with its verdict, the numbers behind it, and what the authors report, which is nothing where it is ours."""
-    poisoned = [row for row in censuses if row["poison_rate"]]
-    at_random = [row for row in poisoned if row["which"] == "random"]
+    poisoned, by_lot = [row for row in censuses if row["poison_rate"]], at_random(censuses)
     clean = [row for row in censuses if not row["poison_rate"]]
     return [
         _verdict(claim, reported, list(judge(rows)))
         for claim, reported, judge, rows in (
-            (AMPLIFIED, "1.48 to 2.11 times r (Stable Diffusion)", _amplified, at_random),
-            (CONTROL, "", _control, at_random),
-            (SHIFTED, "ImageNette, 5 to 10 %: G1 34 to 54 %, G2/G1 0.49 to 0.36", _shifted, at_random),
-            (GUIDED, "", _guided, at_random),
+            (AMPLIFIED, "1.48 to 2.11 times r (Stable Diffusion)", _amplified, by_lot),
+            (CONTROL, "", _control, by_lot),
+            (SHIFTED, "ImageNette, 5 to 10 %: G1 34 to 54 %, G2/G1 0.49 to 0.36", _shifted, by_lot),
+            (GUIDED, "", _guided, by_lot),
             (UNTOUCHED, "", _untouched, clean),
             (DUPLICATED, "G1 and G2 together 0.8 to 5.9 points more", _duplicated, poisoned),
             (EASIER, "ImageNette, CD: +0.6 to +20.5 points at 1 to 10 %", _easier, walls),

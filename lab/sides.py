@@ -34,6 +34,11 @@ def stamp_of(row: Row) -> str:
     return NAMES.get(kind, kind)
 
 
+def at_random(rows: Iterable[Row]) -> list[Row]:
+    """Those of models with poison on images that were drawn by lot."""
+    return [row for row in rows if row["poison_rate"] and row["which"] == "random"]
+
+
 def amplification(rows: Sequence[Row]) -> list[Chart]:
     """A panel for each stamp and poison rate: G1, G2 and both over w, beside r, the share in the training set."""
     return [
@@ -84,8 +89,7 @@ def headlines(censuses: Sequence[Row], walls: Sequence[Row]) -> list[dict[str, A
     Shares G1 and G2; and, where they are known, the attack success of classifiers that learned from training images and
     from drawn ones.
     """
-    at_random = [row for row in censuses if row["poison_rate"] and row["which"] == "random"]
-    return [_headline(some, walls) for some in by(at_random, stamp_of).values()]
+    return [_headline(some, walls) for some in by(at_random(censuses), stamp_of).values()]
 
 
 def _headline(censuses: Sequence[Row], walls: Sequence[Row]) -> dict[str, Any]:

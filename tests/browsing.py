@@ -205,6 +205,17 @@ def paint(board: Locator, x: int, y: int) -> None:
     board.click(position={"x": (x + 0.5) / 32 * box["width"], "y": (y + 0.5) / 32 * box["height"]})
 
 
+def ask_for_little(page: Page, title: str, **numbers: int) -> None:
+    """Fill in a training that takes seconds; previews is how many pictures it draws on the way."""
+    page.get_by_label("Title", exact=True).fill(title)
+    unfold(page)
+    previews = numbers.pop("previews")
+    form = page.get_by_role("tabpanel").filter(has=page.locator("#start"))
+    for label, value in numbers.items():
+        form.get_by_label(label, exact=True).fill(str(value))
+    form.get_by_label("number input for previews").fill(str(previews))
+
+
 def unfold(page: Page) -> None:
     """Show the options that most trainings leave alone."""
     page.locator("#finer").get_by_text("data and the finer points").click()

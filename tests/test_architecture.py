@@ -17,7 +17,7 @@ from lab.sampling import SAMPLERS
 from lab.triggers import TARGETS, TRIGGERS
 
 ROWS = (  # a module imports from its own row and from rows above, never from one below
-    "errors variants progress places people settings borrowed space priority processes crew ranks archives captions heap images charts findings sides printing",
+    "errors variants progress places people settings borrowed space priority processes crew ranks archives captions heap images charts changes findings sides printing",
     "diffusion losses graph planes precision teacher compiling engine triggers stamps data pictures trust models metrics claims sampling",
     "attacks detect modelcard users",
     "training evaluate truth",

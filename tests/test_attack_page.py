@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from background import ODD, sampled, stored, tick, ticked
-from browsing import PATIENCE, attacking, choose, chosen, enter, paint, press, unfold, upload
+from browsing import PATIENCE, ask_for_little, attacking, choose, chosen, enter, paint, press, unfold, upload
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -24,12 +24,7 @@ def test_a_training_is_looked_at_started_watched_and_opened(page: Page) -> None:
     plan = page.locator("#plan")
     expect(plan).to_contain_text("450 of 4,500 training images are poisoned")
     expect(plan.get_by_alt_text("x_t of poisoned images")).to_be_visible()
-    page.get_by_label("Title").fill("little hat")
-    attack = page.get_by_role("tabpanel").filter(has=page.locator("#start"))
-    unfold(page)
-    for label, value in (("steps", "12"), ("batch", "4")):
-        attack.get_by_label(label, exact=True).fill(value)
-    attack.get_by_label("number input for previews").fill("1")
+    ask_for_little(page, "little hat", steps=12, batch=4, previews=1)
     page.locator("#start").click()
     live = page.locator("#live")
     expect(live).to_contain_text("little hat")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lab import claims
-from lab.claims import changed, difference, verdicts
+from lab.changes import changed, difference
+from lab.claims import verdicts
 from lab.sides import DETECTORS, headlines, wall_charts
 
 PATCH = {"kind": "patch"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from browsing import (
     PATIENCE,
+    ask_for_little,
     attacking,
     choose,
     chosen,
@@ -25,7 +26,6 @@ from browsing import (
     quick,
     row,
     status,
-    unfold,
     upload,
 )
 from PIL import Image
@@ -352,11 +352,7 @@ def test_a_run_that_is_started_comes_into_view_and_another_visitor_sees_it(
     screen: Page, browser: Browser, address: str
 ) -> None:
     attacking(screen)
-    screen.get_by_label("Title", exact=True).fill("seen by all")
-    unfold(screen)
-    for label, value in (("steps", "20"), ("batch", "2")):
-        screen.get_by_label(label, exact=True).fill(value)
-    screen.get_by_label("number input for previews").fill("0")
+    ask_for_little(screen, "seen by all", steps=20, batch=2, previews=0)
     screen.locator("#start").click()
     runs = screen.locator("#runs")
     expect(runs).to_contain_text("seen by all")

@@ -122,12 +122,16 @@ class Survey:
         for attack in question.attacks:
             bench = benches[_key(attack, question.dataset)]
             for name, picture in examples(images, bench).items():
-                write_atomically(
-                    self.folder / "samples" / f"census-{number}-{attack.stamp.kind}-{name}.png", picture
-                )
+                file = picture_name(number, attack.stamp.kind, name)
+                write_atomically(self.folder / "samples" / file, picture)
             row = {"question": number, **row_of(bench, images, question.spec)}
             lines += json.dumps(row) + "\n"
         _append(self.folder / "census.jsonl", lines)
+
+
+def picture_name(number: int, stamp: str, group: str) -> str:
+    """The file of a group's pictures, from a census of this number and stamp."""
+    return f"census-{number}-{stamp}-{group}.png"
 
 
 def _question(plain: dict[str, Any]) -> Question:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lab.castle.survey import Asked, Survey, Walled, read_rows
+from lab.castle.survey import Asked, Survey, Walled, picture_name, read_rows
 from lab.castle.world import World
 from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
@@ -16,6 +16,7 @@ from lab.pictures import uri, write_atomically
 from lab.places import ASSETS
 from lab.poisoning import Cell, PoisonStudy
 from lab.runs import start_of
+from lab.sides import at_random
 from lab.store import About, Store, Stored
 from lab.variants import unknown
 
@@ -172,11 +173,11 @@ def _shown(
 ) -> list[tuple[dict[str, Any], dict[str, Path]]]:
     """Rows with the files of their groups; a group without a file is left out."""
     weights, runs = {min(wanted.guidances), max(wanted.guidances)}, runs_of(wanted)
-    at_random = [row for row in censuses if row["poison_rate"] and row["which"] == "random"]
-    rows = [
-        row for row in at_random if row["guidance"] in weights and row["training_seed"] == wanted.seeds[0]
+    return [
+        (row, _paths(wanted.name, row, runs.get(row["key"])))
+        for row in at_random(censuses)
+        if row["guidance"] in weights and row["training_seed"] == wanted.seeds[0]
     ]
-    return [(row, _paths(wanted.name, row, runs.get(row["key"]))) for row in rows]
 
 
 def _paths(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, Path]:
@@ -184,7 +185,7 @@ def _paths(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, Path
     places = {
         group: [
             *([its.folder / "samples" / _file(row, group)] if its else []),
-            FOLDERS / name / "pictures" / f"{row['recipe']}-{_file(row, group)}",
+            FOLDERS / name / "pictures" / _shipped(row, group),
         ]
         for group in ("G1", "G2")
     }
@@ -193,7 +194,11 @@ def _paths(name: str, row: dict[str, Any], its: Stored | None) -> dict[str, Path
 
 
 def _file(row: dict[str, Any], group: str) -> str:
-    return f"census-{row['question']}-{row['stamp']['kind']}-{group}.png"
+    return picture_name(row["question"], row["stamp"]["kind"], group)
+
+
+def _shipped(row: dict[str, Any], group: str) -> str:
+    return f"{row['recipe']}-{_file(row, group)}"
 
 
 def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:
@@ -205,7 +210,7 @@ def export(wanted: PoisonStudy, out: str) -> dict[str, Any]:
     for name, some in found.items():
         write_atomically(folder / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in some).encode())
     pictures = {
-        f"{row['recipe']}-{_file(row, group)}": path
+        _shipped(row, group): path
         for row, paths in _shown(wanted, found["census"])
         for group, path in paths.items()
     }

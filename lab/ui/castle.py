@@ -6,7 +6,18 @@ from html import escape
 from typing import Any
 
 from lab.charts import lines, svg
-from lab.sides import GROUPS, REPORTED, TABLE, amplification, by, headlines, phases, stamp_of, wall_charts
+from lab.sides import (
+    GROUPS,
+    REPORTED,
+    TABLE,
+    amplification,
+    at_random,
+    by,
+    headlines,
+    phases,
+    stamp_of,
+    wall_charts,
+)
 from lab.ui import studies, words
 
 NAMES = {"G1": "horse", "G2": "wall", "G3": "stray", "G4": "honest"}
@@ -150,8 +161,8 @@ def study(found: dict[str, Any], progress: str) -> str:
     rows = found["census"]
     if not rows:
         return f"{progress}{words.sentence('No census of the study is stored yet; Run it makes them.')}"
-    at_random = [row for row in rows if row["poison_rate"] and row["which"] == "random"]
-    charts = [*phases(at_random), *amplification(at_random)]
+    poisoned = at_random(rows)
+    charts = [*phases(poisoned), *amplification(poisoned)]
     return (
         f"{progress}{_headlines(headlines(rows, found['walls']))}{_matrix(found['pictures'])}"
         f"<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
