@@ -47,7 +47,7 @@ def test_the_two_sides_are_told_before_anything_runs(poisoned: Page) -> None:
 def test_what_ships_is_shown_at_once(poisoned: Page) -> None:
     expect(poisoned.locator("#poison-story .group")).to_have_count(4)
     poisoned.get_by_role("tab", name="The castle wall").click()
-    expect(poisoned.locator("#wall-status")).to_contain_text("Made beforehand")
+    expect(poisoned.locator("#wall-found")).to_contain_text("Made beforehand")
     expect(poisoned.locator("#wall-found")).to_contain_text("attack success")
     poisoned.locator("#wall-part").get_by_text("Detection:").click()
     expect(poisoned.locator("#wall-found")).to_contain_text("AUROC")
@@ -69,10 +69,20 @@ def test_the_wall_says_how_long_it_takes_and_the_study_what_there_is(poisoned: P
     choose_asked(poisoned)
     poisoned.get_by_role("tab", name="The castle wall").click()
     press(poisoned, "How long?")
-    expect(poisoned.locator("#wall-status")).to_contain_text("on this device")
+    expect(poisoned.locator("#wall-status")).to_contain_text("Classifiers: about")
     poisoned.get_by_role("tab", name="Over poison rates").click()
     expect(poisoned.locator("#castle-rows")).to_contain_text("measurements")
     horse, wall = (poisoned.locator("#castle-rows .group").nth(k) for k in (0, 1))
     expect(horse).to_contain_text("what the attacker planted")
     expect(wall).to_contain_text("obeys the stamp in")
     expect(poisoned.locator("#castle-rows .matrix .group")).not_to_have_count(0)
+
+
+def test_another_question_ends_the_search_for_the_last_ones_answer(poisoned: Page) -> None:
+    poisoned.get_by_role("tab", name="The castle wall").click()
+    press(poisoned, "Find out")
+    expect(poisoned.locator("#wall-status")).to_contain_text("step", timeout=60_000)
+    poisoned.locator("#wall-part").get_by_text("Detection:").click()
+    expect(poisoned.locator("#wall-found")).to_contain_text("AUROC")
+    expect(poisoned.locator("#wall-status")).to_contain_text("Stopped")
+    expect(poisoned.locator("#wall-found")).to_contain_text("AUROC")

@@ -161,10 +161,17 @@ def test_stopping_a_study_asks_every_run():
 
 def test_the_plan_counts_trainings_measurements_and_hours():
     plan = study("plan", **{name: value for name, value in OPTIONS.items() if name != "name"})
-    assert (plan["trainings"], plan["measurements"]) == (6, 9)
+    assert (plan["trainings"], plan["measurements"]) == (6, 12)
     assert (
         plan["hours"] == pytest.approx(plan["training_hours"] + plan["measuring_hours"]) and plan["hours"] > 0
     )
+
+
+def test_the_plan_leaves_out_what_is_done_and_takes_a_stopped_training_up_again():
+    done, stopped, *_ = begun()
+    done.become("done")
+    stopped.become("stopped")
+    assert study("plan")["trainings"] == 5
 
 
 def test_the_command_line_shows_every_training(capsys):

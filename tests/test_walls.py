@@ -167,7 +167,7 @@ def test_a_model_of_other_pictures_cannot_stand_beside(small):
 )
 def test_a_part_says_what_it_will_take(small, part):
     seconds = part.seconds(small)
-    assert seconds > 0 and "About" in shown.estimate(seconds)
+    assert seconds > 0 and shown.estimate("Detection", seconds).count("Detection: about") == 1
 
 
 def test_names_from_outside_are_escaped():

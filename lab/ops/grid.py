@@ -54,6 +54,24 @@ class Grid:
         """Cells that need a training still."""
         return [cell for cell in self.cells if cell.key not in self.runs and not self.is_stored(cell)]
 
+    @property
+    def missing(self) -> list[Any]:
+        """Cells that neither what ships answers whole nor a run that is done."""
+        done = {key for key, its in self.runs.items() if its.state.condition == "done"}
+        return [cell for cell in self.cells if cell.key not in done and not self.is_stored(cell)]
+
+    def plan(self, measurements: int, training: float, measuring: float) -> dict[str, Any]:
+        """What the missing cells will cost here: trainings, measurements, hours, disk. training, measuring: seconds."""
+        return {
+            "study": self.name,
+            "trainings": len(self.missing),
+            "measurements": measurements,
+            "training_hours": training / 3600,
+            "measuring_hours": measuring / 3600,
+            "hours": (training + measuring) / 3600,
+            "bytes": bytes_of(self.missing) if self.missing else 0,
+        }
+
     def check(self, launcher: Any) -> None:
         """Refuse what could not be run: by this person, by this launcher, on this disk."""
         if launcher.attended:

@@ -11,7 +11,7 @@ from lab.castle.world import World
 from lab.errors import LabError, UnknownName
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.models import as_json
-from lab.ops.grid import Grid, bytes_of, mine
+from lab.ops.grid import Grid, mine
 from lab.pictures import uri, write_atomically
 from lab.places import ASSETS
 from lab.poisoning import Cell, PoisonStudy
@@ -105,21 +105,14 @@ def _grid(wanted: PoisonStudy) -> Grid:
 
 
 def plan(wanted: PoisonStudy) -> dict[str, Any]:
-    """What it will cost here, before it starts: trainings, censuses and parts of the wall, hours, bytes."""
-    cells = [cell for cell in wanted.cells() if not is_whole(cell, stored(wanted.name))]
+    """What is missing, and what that will cost here: trainings, censuses and parts of the wall, hours, bytes."""
+    grid = _grid(wanted)
+    cells = grid.missing
     if not cells:
-        return {"study": wanted.name, "trainings": 0, "measurements": 0, "hours": 0.0, "bytes": 0}
+        return grid.plan(0, 0.0, 0.0)
     training = seconds_for(cells[0].recipe) * len(cells)
     sampling = _counting_seconds(cells) + _wall_seconds(cells)
-    return {
-        "study": wanted.name,
-        "trainings": len(cells),
-        "measurements": sum(asked_of(cell) for cell in cells),
-        "training_hours": training / 3600,
-        "measuring_hours": sampling / 3600,
-        "hours": (training + sampling) / 3600,
-        "bytes": bytes_of(cells),
-    }
+    return grid.plan(sum(asked_of(cell) for cell in cells), training, sampling)
 
 
 def _counting_seconds(cells: list[Cell]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,13 @@ from lab.findings import agreements, means, verdicts
 from lab.forecast import seconds_for, seconds_of_sampling
 from lab.launch import LAUNCHERS, chosen
 from lab.models import as_json
-from lab.ops.grid import Grid, Runs, bytes_of
+from lab.ops.grid import Grid, Runs
 from lab.ops.jobs import check_fits
 from lab.ops.rows import FOLDERS, export, is_whole, pictures, rows, runs_of, stored
 from lab.people import check_places, who
 from lab.pictures import write_atomically
 from lab.runs import start_of
-from lab.study import KNOWN, Study
+from lab.study import KNOWN, Cell, Study
 from lab.variants import unknown
 
 
@@ -76,7 +77,7 @@ def study(options: StudyOptions) -> dict[str, Any] | list[dict[str, Any]]:
     runs = runs_of(wanted)
     return {
         "make": lambda: make(wanted),
-        "plan": lambda: plan(wanted),
+        "plan": lambda: plan(wanted, runs),
         "run": lambda: run(wanted, runs, options.launcher),
         "status": lambda: status(wanted, runs),
         "show": lambda: show(wanted, runs),
@@ -91,13 +92,13 @@ def _listed(name: str) -> dict[str, Any]:
     measured = _measured(rows(found, runs_of(found)))
     return {
         "name": name,
-        "help": f"{len(found.cells())} trainings; {measured} of {_asked(found)} measurements stored",
+        "help": f"{len(found.cells())} trainings; {measured} of {_asked(found.cells())} measurements stored",
     }
 
 
-def _asked(wanted: Study) -> int:
+def _asked(cells: Sequence[Cell]) -> int:
     """A measurement is one model, held against one target, sampled with one clip."""
-    return sum(len(question.targets) for cell in wanted.cells() for question in cell.exam)
+    return sum(len(question.targets) for cell in cells for question in cell.exam)
 
 
 def _measured(found: list[dict[str, Any]]) -> int:
@@ -113,24 +114,18 @@ def make(wanted: Study) -> dict[str, Any]:
     return {"study": wanted.name, "trainings": len(cells)}
 
 
-def plan(wanted: Study) -> dict[str, Any]:
-    """What a study will cost here, before it starts: trainings, measurements, hours, disk."""
-    cells = wanted.cells()
-    start = start_of(cells[0].recipe)
+def plan(wanted: Study, runs: Runs) -> dict[str, Any]:
+    """What is missing of a study, and what that will cost here: trainings, measurements, hours, disk."""
+    grid = _grid(wanted, runs)
+    cells = grid.missing
+    if not cells:
+        return grid.plan(0, 0.0, 0.0)
     images = sum(len(q.conditions) * q.spec.n for cell in cells for q in cell.exam)
     # a step takes as long in every cell: one is timed
     a_step = seconds_for(cells[0].recipe) / cells[0].recipe.train.steps
     training = a_step * sum(cell.recipe.train.steps for cell in cells)
-    sampling = seconds_of_sampling(start, cells[0].exam[0].spec) * images
-    return {
-        "study": wanted.name,
-        "trainings": len(cells),
-        "measurements": sum(len(cell.exam) for cell in cells),
-        "training_hours": training / 3600,
-        "measuring_hours": sampling / 3600,
-        "hours": (training + sampling) / 3600,
-        "bytes": bytes_of(cells),
-    }
+    sampling = seconds_of_sampling(start_of(cells[0].recipe), cells[0].exam[0].spec) * images
+    return grid.plan(_asked(cells), training, sampling)
 
 
 def study_seconds(options: StudyOptions) -> int:
@@ -181,4 +176,4 @@ def _others(wanted: Study, recipes: set[str]) -> list[dict[str, Any]]:
 
 def _progress(wanted: Study, runs: Runs, found: list[dict[str, Any]]) -> dict[str, Any]:
     states = _grid(wanted, runs).states(lambda its: len(its.exam.answers()))
-    return {**states, "measured": _measured(found), "asked": _asked(wanted)}
+    return {**states, "measured": _measured(found), "asked": _asked(wanted.cells())}

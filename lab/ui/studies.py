@@ -133,12 +133,22 @@ def _images(pictures: dict[str, str], name: str) -> str:
 
 
 def cost(planned: dict[str, Any]) -> str:
-    """What a study will take, before it starts."""
+    """What is missing of a study and what that will take, before it starts."""
+    if not planned["trainings"]:
+        return words.sentence(f"{planned['study']}: all of it is here already.")
     return words.sentence(
-        f"{planned['trainings']} trainings and {planned['measurements']} measurements: about "
+        f"{planned['study']}: {planned['trainings']} trainings and {planned['measurements']} measurements: about "
         f"{planned['training_hours']:.1f} + {planned['measuring_hours']:.1f} hours on this device, one after the other, and "
         f"{planned['bytes'] / 1e9:.1f} GB. It can be stopped and taken up again."
     )
+
+
+def begun(counts: dict[str, Any]) -> str:
+    """What became of the trainings of a study that was asked to run: each state with its number."""
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "study")
+    if counts.keys() <= {"study", "stored", "done"}:
+        return words.sentence(f"{counts['study']}: nothing is missing ({said}).")
+    return words.sentence(f"{counts['study']}, in the background: {said}. Close the page, and it goes on.")
 
 
 def published() -> str:

@@ -80,9 +80,7 @@ class Studying:
 
     def start(self, name: str) -> str:
         """Queue what is missing; it goes on without this page."""
-        counts = ops.OPERATIONS["study"](what="run", name=name)
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "study")
-        return words.sentence(f"In the background: {said}. Close the page, and it goes on.")
+        return studies.begun(ops.OPERATIONS["study"](what="run", name=name))
 
     def stop(self, name: str) -> str:
         """Ask all its trainings to stop."""

@@ -45,31 +45,34 @@ class Wall:
     def _events(self) -> None:
         inputs = [self.model, self.what]
         self.plan.click(guarded(self.price), inputs, self.status, show_progress="minimal", **STREAM)
-        self.go.click(Wish.next, self.wish, self.ticket, **QUIET).then(
+        self.go.click(Wish.next, [self.wish, *inputs], self.ticket, **QUIET).then(
             guarded(self.find), [self.wish, self.ticket, *inputs], [self.found, self.status],
             trigger_mode="multiple", show_progress="minimal", show_progress_on=[self.status], **STREAM,
         )  # fmt: skip
         self.stop.click(Wish.stop, self.wish, None, **QUIET)
-        self.what.change(guarded(self.stored), inputs, [self.found, self.status], **QUIET)
-        self.model.change(guarded(self.stored), inputs, [self.found, self.status], **QUIET)
+        for chosen in (self.what, self.model):  # what still runs was asked of another: it ends
+            chosen.change(Wish.turn, [self.wish, *inputs], None, **QUIET)
+            chosen.change(guarded(self.stored), inputs, self.found, **QUIET)
 
     def opens(self, tab: gr.Tab) -> None:
         """Coming here shows what is stored, where nothing was found yet."""
-        inputs, outputs = [self.model, self.what, self.found], [self.found, self.status]
-        tab.select(guarded(self.arrive), inputs, outputs, **QUIET)
+        tab.select(guarded(self.arrive), [self.model, self.what, self.found], self.found, **QUIET)
 
-    def arrive(self, model: str | None, what: str, found: str | None) -> tuple[Any, Any]:
+    def arrive(self, model: str | None, what: str, found: str | None) -> Any:
         """What is stored, unless something is shown."""
-        return (gr.skip(), gr.skip()) if found else self.stored(model, what)
+        return gr.skip() if found else self.stored(model, what)
 
-    def stored(self, model: str | None, what: str) -> tuple[str, str]:
+    def stored(self, model: str | None, what: str) -> str:
         """What ships of this part; nothing where none does."""
         found = ops.stored(model or "", what)
-        return (PARTS[what][1](found), STORED) if found else ("", "")
+        return STORED + PARTS[what][1](found) if found else ""
 
     def price(self, model: str | None, what: str) -> str:
         """What it would take here."""
-        return walls.estimate(ops.final(CASTLE(what=what, do="plan", checkpoint=model or ""))["seconds"])
+        asked = PARTS[what][0].partition(":")[0]  # what is chosen next leaves this standing
+        return walls.estimate(
+            asked, ops.final(CASTLE(what=what, do="plan", checkpoint=model or ""))["seconds"]
+        )
 
     def find(self, wish: Wish, ticket: int, model: str | None, what: str) -> Iterator[tuple[Any, Any]]:
         """Results as they come, until all is there, or Stop."""

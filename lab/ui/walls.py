@@ -15,11 +15,11 @@ COLUMNS = 3  # of charts: a detector each
 MARKED = 10  # marks on a curve, or they hide it
 
 
-def estimate(seconds: float) -> str:
-    """What it will take, before it starts."""
+def estimate(asked: str, seconds: float) -> str:
+    """What it will take, before it starts. asked: which part this is."""
     said = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{max(1, round(seconds))} seconds"
     return words.sentence(
-        f"About {said} on this device, as a few steps of it took. It can be stopped at any step."
+        f"{asked}: about {said} on this device, as a few steps of it took. It can be stopped at any step."
     )
 
 

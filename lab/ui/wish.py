@@ -20,11 +20,21 @@ class Wish:
     """
 
     number = 0
+    subject: tuple[Any, ...] = ()
 
-    def next(self) -> int:
-        """A new ticket; all older ones are void."""
+    def next(self, *subject: Any) -> int:
+        """A new ticket; all older ones are void. subject: what is asked about, where another choice ends the run."""
+        self.subject = subject
         self.number += 1
         return self.number
+
+    def turn(self, *subject: Any) -> None:
+        """Something was chosen: tickets of another subject are void.
+
+        Gradio may say so after the next run was asked for; its ticket is of the same subject and stays good.
+        """
+        if self.subject != subject:
+            self.next(*subject)
 
     def stop(self) -> None:
         """All tickets are void."""

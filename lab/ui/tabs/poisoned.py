@@ -93,11 +93,13 @@ class Poisoned:
     def events(self) -> None:
         """Who listens to what."""
         for button, handler in ((self.go, self.census), (self.over, self.over_weights)):
-            button.click(Wish.next, self.wish, self.ticket, **QUIET).then(
+            button.click(Wish.next, [self.wish, self.model], self.ticket, **QUIET).then(
                 guarded(handler), [self.wish, self.ticket, *self.settings], [self.told, self.chart, self.status],
                 trigger_mode="multiple", show_progress="minimal", show_progress_on=[self.status], **STREAM,
             )  # fmt: skip
         self.stop.click(Wish.stop, self.wish, None, **QUIET)
+        # a census of the former one would overwrite this story
+        self.model.change(Wish.turn, [self.wish, self.model], None, **QUIET)
         self.model.change(guarded(self.tell), self.model, [self.told, self.chart], **HEARD)
         gr.on(
             [each.change for each in (self.model, self.w, self.n)],
@@ -164,14 +166,11 @@ class Poisoned:
 
     def cost_of_study(self) -> str:
         """What it would take here."""
-        found = _told(what="study", do="plan")
-        return studies.cost(found) if found["trainings"] else words.sentence("All of it is stored already.")
+        return studies.cost(_told(what="study", do="plan"))
 
     def run_study(self) -> str:
         """Queue what is missing; it goes on without this page."""
-        counts = _told(what="study", do="run")
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if what != "study")
-        return words.sentence(f"In the background: {said}. Close the page, and it goes on.")
+        return studies.begun(_told(what="study", do="run"))
 
     def stop_study(self) -> str:
         """Ask all its trainings to stop."""
