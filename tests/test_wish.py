@@ -18,7 +18,7 @@ def test_word_of_a_choice_that_comes_late_ends_nothing():
     wish.next("patch")
     ticket = wish.next("cat")
     wish.turn("cat")
-    news = list(followed(iter([Tick(1, 2, "drawing"), "news"]), wish, ticket))
+    news = list(followed(iter([Tick(1, 2, text="drawing"), "news"]), wish, ticket))
     assert [each for each, _ in news] == [None, "news", None] and "Done." in news[-1][1]
 
 
