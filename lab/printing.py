@@ -22,6 +22,12 @@ def table(result: Any) -> str:
         return "\n".join([*map(_compared, result["rows"]), *result["skipped"], result["caution"]]).rstrip()
     if "cells" in result:
         return _study(result)
+    if "training_hours" in result:
+        return cost(result)
+    if "census_seconds" in result:
+        return census_cost(result)
+    if result.keys() == {"seconds"}:
+        return f"about {duration(result['seconds'])} on this device"
     if "rows" in result and "checkpoint" in result:
         return "\n".join(
             [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
@@ -38,6 +44,35 @@ def table(result: Any) -> str:
             filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
         )
     return json.dumps(_without_pictures(result), indent=2, ensure_ascii=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def cost(plan: dict[str, Any]) -> str:
+    """What is missing of a study and what that will take."""
+    if not plan["trainings"]:
+        return f"{plan['study']}: nothing is missing"
+    trainings, measurements = (_counted(plan[what], what) for what in ("trainings", "measurements"))
+    return (
+        f"{plan['study']}: {trainings} and {measurements}: about "
+        f"{plan['training_hours']:.1f} + {plan['measuring_hours']:.1f} hours on this device, one after the other, and "
+        f"{plan['bytes'] / 1e9:.1f} GB"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what if number != 1 else what.removesuffix('s')}"
+
+
+def census_cost(plan: dict[str, Any]) -> str:
+    """How long a census will take, at one guidance weight and over all."""
+    one, all_ = duration(plan["census_seconds"]), duration(plan["amplification_seconds"])
+    return f"{plan['n']:,} images: about {one} on this device; over the guidance weights {all_}"
 
 
 def _without_pictures(result: Any) -> Any:

@@ -117,7 +117,7 @@ def test_a_study_says_what_it_takes_and_the_authors_figures_stand_apart(measure:
     measure.get_by_role("tab", name="Studies", exact=True).click()
     choose(measure, "Study", "rate-and-length")
     press(measure, "What will it take?")
-    expect(measure.locator("#study-cost")).to_contain_text("rate-and-length: all of it is here already")
+    expect(measure.locator("#study-cost")).to_contain_text("rate-and-length: nothing is missing")
     measure.get_by_text("Published by the authors of BadDiffusion", exact=True).click()
     expect(measure.locator("#published")).to_contain_text("29.577")
     expect(measure.locator("#published")).to_contain_text("cannot be compared with it")

@@ -40,7 +40,9 @@ def test_the_two_sides_are_told_before_anything_runs(poisoned: Page) -> None:
     story = poisoned.locator("#poison-story")
     expect(story).to_contain_text("450 of other classes, stamped and said to be class 6")
     expect(story.get_by_role("img", name=re.compile("training set: G1 50%"))).to_be_visible()
-    expect(poisoned.locator("#census-cost")).to_contain_text(re.compile("About .* on this device"))
+    expect(poisoned.locator("#census-cost")).to_contain_text(
+        re.compile("100 images: about .* on this device")
+    )
     assert poisoned.evaluate(OVERFLOW) <= 0
 
 

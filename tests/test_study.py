@@ -174,6 +174,17 @@ def test_the_plan_leaves_out_what_is_done_and_takes_a_stopped_training_up_again(
     assert study("plan")["trainings"] == 5
 
 
+def test_the_command_line_says_what_is_missing_as_a_sentence(capsys):
+    first, *others = begun()
+    for run in others:
+        run.become("done")
+    assert main(["study", "plan", "small"]) == 0
+    assert capsys.readouterr().out.startswith("small: 1 training and ")
+    first.become("done")
+    assert main(["study", "plan", "small"]) == 0
+    assert capsys.readouterr().out == "small: nothing is missing\n"
+
+
 def test_the_command_line_shows_every_training(capsys):
     begun()
     assert main(["study", "status", "small"]) == 0
@@ -217,6 +228,8 @@ def test_an_exported_study_ships_with_its_rows(monkeypatch, tmp_path):
     assert study("show")["rows"] == rows
     assert study("status")["measured"] == 2
     assert study("status")["states"] == {"not run": 5, "stored": 1}
+    copied = study("export", out=str(tmp_path / "copy"))
+    assert (copied["rows"], copied["pictures"]) == (len(rows), 4), "what ships is exported too"
     again = study("run")
     assert again == {"study": "small", "stored": 1, "submitted": 5}, "what ships is not made again"
     (cell,) = study("show")["pictures"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
+from lab.evaluate import Condition
 from lab.models import as_json
 from lab.ops.grid import Runs, mine
 from lab.pictures import uri, write_atomically
@@ -120,56 +122,66 @@ def export(wanted: Study, runs: Runs, out: str) -> dict[str, Any]:
     writer.writerows(found)
     write_atomically(folder / "study.json", as_json(wanted.model_dump(mode="json")))
     write_atomically(folder / "rows.csv", text.getvalue().encode())
-    pictures = 0
-    for its in runs.values():
-        if its.recipe.get("train", {}).get("seed", 0) == wanted.seeds[0]:
-            pictures += _copy_pictures(its, folder / "pictures")
-    return {"study": wanted.name, "out": str(folder), "rows": len(found), "pictures": pictures}
-
-
-def _copy_pictures(its: Stored, folder: Path) -> int:
-    """Pictures under names that say what they show: recipe, condition, clip."""
-    copied = 0
-    for number, question in enumerate(its.exam.questions):
-        for condition in question.conditions:
-            path = its.exam.picture(number, condition)
-            if path.is_file():
-                name = f"{its.id.partition('-')[0]}-{condition}-{question.spec.clip}.png"
-                write_atomically(folder / name, path.read_bytes())
-                copied += 1
-    return copied
+    shown = list(_drawn(wanted, runs))
+    for each in shown:
+        write_atomically(folder / "pictures" / each.name, each.path.read_bytes())
+    return {"study": wanted.name, "out": str(folder), "rows": len(found), "pictures": len(shown)}
 
 
 # Pictures ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Where the first samples of a model lie."""
+
+    cell: Cell
+    condition: str
+    clip: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What the file is called where it ships: recipe, condition, clip."""
+        return f"{self.cell.recipe.signature}-{self.condition}-{self.clip}.png"
+
+
 def pictures(wanted: Study, runs: Runs) -> list[dict[str, Any]]:
-    """First samples of the first seed's models without clipping: from clean and from triggered noise, by rate and target."""
-    found = []
+    """First samples of the first seed's models with the study's first clip: from clean and from triggered noise."""
+    found: dict[str, dict[str, Any]] = {}
+    for drawn in sorted(_drawn(wanted, runs), key=lambda each: each.condition == "clean"):
+        cell, clip = drawn.cell, drawn.clip
+        if cell.recipe.attack.poison_rate and clip == wanted.clips[0]:
+            entry = found.setdefault(cell.key, {**_names(cell), "clip": clip, "pictures": {}})
+            entry["pictures"][drawn.condition] = uri(drawn.path.read_bytes())
+    return list(found.values())
+
+
+def _names(cell: Cell) -> dict[str, Any]:
+    attack, train = cell.recipe.attack, cell.recipe.train
+    return {
+        "trigger": attack.trigger.kind,
+        "trigger_size": getattr(attack.trigger, "size", None),
+        "target": attack.target.kind,
+        "poison_rate": attack.poison_rate,
+        "train_steps": train.steps,
+    }
+
+
+def _drawn(wanted: Study, runs: Runs) -> Iterator[Drawn]:
+    """Pictures of the first seed's models, from their runs or from what ships with the lab."""
     for cell in wanted.cells():
-        attack, train = cell.recipe.attack, cell.recipe.train
-        if attack.poison_rate and train.seed == wanted.seeds[0]:
-            shown = {
-                c: image
-                for c in ("triggered", "clean")
-                if (image := _picture(wanted, cell, runs.get(cell.key), c))
-            }
-            if shown:
-                trigger = attack.trigger
-                names = {
-                    "trigger": trigger.kind,
-                    "trigger_size": getattr(trigger, "size", None),
-                    "target": attack.target.kind,
-                }
-                rest = {"poison_rate": attack.poison_rate, "train_steps": train.steps}
-                found.append({**names, **rest, "pictures": shown})
-    return found
+        if cell.recipe.train.seed == wanted.seeds[0]:
+            for number, question in enumerate(cell.exam):
+                for condition in question.conditions:
+                    if found := _found(wanted, cell, runs.get(cell.key), number, condition):
+                        yield found
 
 
-def _picture(wanted: Study, cell: Cell, own: Stored | None, condition: str) -> str | None:
-    """One cell's picture of a condition, from its run or from what ships with the lab."""
-    places = [FOLDERS / wanted.name / "pictures" / f"{cell.recipe.signature}-{condition}-none.png"]
-    if own is not None:
-        number = next((k for k, q in enumerate(own.exam.questions) if q.spec.clip == "none"), 0)
-        places.insert(0, own.exam.picture(number, condition))
-    return next((uri(path.read_bytes()) for path in places if path.is_file()), None)
+def _found(wanted: Study, cell: Cell, own: Stored | None, number: int, condition: Condition) -> Drawn | None:
+    clip = cell.exam[number].spec.clip
+    here = own.exam.picture(number, condition) if own else None
+    ships = FOLDERS / wanted.name / "pictures" / Drawn(cell, condition, clip, Path()).name
+    return next(
+        (Drawn(cell, condition, clip, path) for path in (here, ships) if path and path.is_file()), None
+    )

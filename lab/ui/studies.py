@@ -6,6 +6,7 @@ import json
 from html import escape
 from typing import Any
 
+from lab import printing
 from lab.charts import lines, svg
 from lab.claims import OURS
 from lab.findings import backdoor, study_charts
@@ -118,7 +119,7 @@ def matrix(pictures: list[dict[str, Any]]) -> str:
     )
     return (
         "<h3>What the models draw</h3>"
-        '<p class="soft">Above from triggered noise, below from clean noise; first seed, clip none.</p>'
+        f'<p class="soft">Above from triggered noise, below from clean noise; first seed, clip {shown[0]["clip"]}.</p>'
         f'<div class="scroll"><table class="scores matrix"><thead><tr><th>poisoned</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
@@ -132,15 +133,10 @@ def _images(pictures: dict[str, str], name: str) -> str:
     return f"<td>{images}</td>"
 
 
-def cost(planned: dict[str, Any]) -> str:
+def cost(plan: dict[str, Any]) -> str:
     """What is missing of a study and what that will take, before it starts."""
-    if not planned["trainings"]:
-        return words.sentence(f"{planned['study']}: all of it is here already.")
-    return words.sentence(
-        f"{planned['study']}: {planned['trainings']} trainings and {planned['measurements']} measurements: about "
-        f"{planned['training_hours']:.1f} + {planned['measuring_hours']:.1f} hours on this device, one after the other, and "
-        f"{planned['bytes'] / 1e9:.1f} GB. It can be stopped and taken up again."
-    )
+    hint = " It can be stopped and taken up again." if plan["trainings"] else ""
+    return words.sentence(f"{printing.cost(plan)}.{hint}")
 
 
 def begun(counts: dict[str, Any]) -> str:

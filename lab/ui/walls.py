@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from lab.charts import Bar, Chart, Line, Point, bars, lines, svg
+from lab.printing import duration
 from lab.sides import DETECTORS, SETS
 from lab.ui import words
 
@@ -17,9 +18,8 @@ MARKED = 10  # marks on a curve, or they hide it
 
 def estimate(asked: str, seconds: float) -> str:
     """What it will take, before it starts. asked: which part this is."""
-    said = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{max(1, round(seconds))} seconds"
     return words.sentence(
-        f"{asked}: about {said} on this device, as a few steps of it took. It can be stopped at any step."
+        f"{asked}: about {duration(seconds)} on this device, as a few steps of it took. It can be stopped at any step."
     )
 
 

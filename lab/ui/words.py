@@ -6,6 +6,7 @@ import json
 from html import escape
 from typing import Any
 
+from lab.printing import duration
 from lab.ui.curves import panels
 
 CONDITIONS = {"clean": "clean noise", "triggered": "triggered", "blank": "blank", "wrong": "wrong trigger"}
@@ -130,13 +131,6 @@ def dataset(found: dict[str, Any]) -> str:
         f"pixels, {colour}, {labels}. sha256 of the training pixels: {found['sha256']}.<br>"
         f"<code>{escape(found['command'])}</code></figcaption></figure>"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def plan(plan: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lab import ops
+from lab.printing import census_cost
 from lab.ui import castle, studies, words
 from lab.ui.controls import HEARD, QUIET
 from lab.ui.guard import guarded
@@ -146,9 +147,7 @@ class Poisoned:
         if not model:
             return ""
         found = _told(what="census", do="plan", checkpoint=model, guidance=w, n=int(n))
-        return words.sentence(
-            f"About {_time(found['census_seconds'])} on this device; over four weights {_time(found['amplification_seconds'])}."
-        )
+        return words.sentence(f"{census_cost(found)}.")
 
     def census(self, wish: Wish, ticket: int, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Draw and sort images at one w, until all is there, or Stop."""
@@ -202,10 +201,6 @@ def _story(model: str, row: dict[str, Any] | None = None) -> str:
 def _told(**options: Any) -> dict[str, Any]:
     """What a short part says."""
     return ops.final(CASTLE(**options))
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
 def build() -> Poisoned:
