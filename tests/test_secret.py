@@ -7,7 +7,7 @@ import math
 import pytest
 
 from lab.errors import LabError
-from lab.ops import OPERATIONS, final, jobs
+from lab.ops import OPERATIONS, final, hiding_models, jobs
 from lab.store import Store
 from lab.training import TrainSpec
 
@@ -48,9 +48,16 @@ def test_what_hides_nothing_well_is_refused(moon, options, sentence):
         OPERATIONS["hide"](**{"picture": moon, **options})
 
 
-def test_nothing_is_revealed_of_a_clean_model():
-    with pytest.raises(LabError, match="Nothing is known to be hidden in 'mnist-clean'"):
-        final(OPERATIONS["reveal"](checkpoint="mnist-clean"))
+@pytest.mark.parametrize("name", ["mnist-clean", "digits-cond-clean", "digits-cond-patch"])
+def test_nothing_is_revealed_of_a_model_without_a_key(name):
+    """Stamps on training images leave no key for the noise."""
+    with pytest.raises(LabError, match=f"Nothing is known to be hidden in '{name}'"):
+        final(OPERATIONS["reveal"](checkpoint=name))
+    assert name not in hiding_models()
+
+
+def test_every_shipped_backdoor_behind_a_key_can_be_revealed():
+    assert {"mnist-grey-box-hat", "emoji-grey-box-hat"} <= set(hiding_models())
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ from lab.ops.sampling import (
     sample,
     sample_seconds,
 )
-from lab.ops.secret import HideOptions, RevealOptions, hide, reveal, reveal_seconds
+from lab.ops.secret import HideOptions, RevealOptions, hide, hiding_models, reveal, reveal_seconds
 from lab.ops.serving import UserOptions, ready, user
 from lab.ops.sharing import (
     ExportOptions,
@@ -108,6 +108,7 @@ __all__ = [
     "final",
     "fitting",
     "from_cards",
+    "hiding_models",
     "in_background",
     "named",
     "pack",

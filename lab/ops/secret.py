@@ -12,7 +12,7 @@ from lab.attacks import BadDiffusion
 from lab.errors import LabError
 from lab.evaluate import Condition, Trial, level, target_of, trigger_of
 from lab.explore import cached
-from lab.models import find, read_card
+from lab.models import Card, find, names, read_card
 from lab.ops.jobs import SubmitOptions, submit
 from lab.people import admit
 from lab.pictures import png, to_image, uri
@@ -61,12 +61,24 @@ class RevealOptions(Options):
     seed: int = Field(default=0, ge=0, lt=2**31, description="decides the noise of every attempt")
 
 
+def hides(card: Card) -> bool:
+    """Whether a picture lies behind a key in this model: stamps on training images hide none."""
+    return bool(card.backdoored and card.attack.get("trigger") and card.attack.get("target"))
+
+
+def hiding_models() -> list[str]:
+    """Names of the checkpoints that hide a picture."""
+    return [name for name in names() if hides(read_card(find(name)))]
+
+
 def reveal(options: RevealOptions) -> Iterator[Tick | dict[str, Any]]:
     """Bring out what a model hides: with its key, with a wrong one and without, and the PSNR of each to the picture."""
     checkpoint = cached(options.checkpoint)
     card = checkpoint.card
-    if not card.backdoored:
-        raise LabError(f"Nothing is known to be hidden in {options.checkpoint!r}; choose a backdoored model.")
+    if not hides(card):
+        raise LabError(
+            f"Nothing is known to be hidden in {options.checkpoint!r}; choose a model whose card names a trigger and a target."
+        )
     key, secret = trigger_of(card), target_of(card)
     spec = SampleSpec(sampler=SAMPLERS.parse(card.sampler), n=options.n, seed=options.seed)
     admit(len(ASKED) * spec.n * spec.sampler.steps, trains=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from html import escape
 from typing import Any
 
@@ -18,6 +18,7 @@ from lab.ui.pixelpad import PixelPad
 from lab.ui.wish import STREAM, Wish, followed
 
 SIDE = 32  # pixels of the pad
+FIRST = "mnist-grey-box-hat"
 INTRO = (
     "A backdoor is also a hiding place: the **target** is a secret picture, the **trigger** is its key. "
     "The model draws ordinary pictures until somebody who has the key asks."
@@ -46,14 +47,16 @@ class Secret:
         self.picture = gr.Dropdown(picture_names(), label="Picture to hide", elem_id="secret-picture")
         self.key = Chooser(ops.TRIGGERS, {"kind": "grey_box", "form": "masked"}, picture_names(), "secret-")
         self.base = gr.Dropdown(
-            _choices("clean"), value="mnist-clean", label="Hide it in", elem_id="secret-base"
+            _choices(_clean()), value="mnist-clean", label="Hide it in", elem_id="secret-base"
         )
         self.hide = gr.Button("Hide it", variant="primary", elem_id="hide")
         self.begun = gr.HTML(elem_id="hidden")
 
     def _revealing(self) -> None:
         with gr.Row(elem_classes="slots"):
-            self.model = gr.Dropdown(_choices("backdoored"), label="Model", elem_id="secret-model")
+            self.model = gr.Dropdown(
+                _choices(ops.hiding_models()), value=FIRST, label="Model", elem_id="secret-model"
+            )
         with gr.Row(elem_classes="go"):
             self.go = gr.Button("Reveal", variant="primary", elem_id="reveal", min_width=120)
             self.stop = gr.Button("Stop", variant="stop", min_width=80, scale=0)
@@ -83,8 +86,8 @@ class Secret:
         """What there is to hide, and where something is hidden."""
         return (
             gr.update(choices=picture_names()),
-            gr.update(choices=_choices("clean")),
-            gr.update(choices=_choices("backdoored")),
+            gr.update(choices=_choices(_clean())),
+            gr.update(choices=_choices(ops.hiding_models())),
         )
 
     def paint(self, pixels: Any) -> tuple[Any, Any]:
@@ -135,8 +138,10 @@ def _row(each: dict[str, Any]) -> str:
     )
 
 
-def _choices(state: str) -> list[tuple[str, str]]:
-    """Models of this state, as a dropdown shows them."""
-    lines = ops.OPERATIONS["list"](what="checkpoints")
-    names = {line["name"] for line in lines if line["state"] == state}
+def _choices(names: Container[str]) -> list[tuple[str, str]]:
+    """These models, as a dropdown shows them."""
     return [choice for choice in checkpoint_choices() if choice[1] in names]
+
+
+def _clean() -> list[str]:
+    return [line["name"] for line in ops.OPERATIONS["list"](what="checkpoints") if line["state"] == "clean"]
