@@ -19,7 +19,7 @@ from lab.ui.studying import Studying
 from lab.ui.wish import STREAM, Wish, followed
 
 OPENING = ("mnist-clean", "mnist-grey-box-hat", "mnist-stop-sign-shoe", "mnist-grey-box-corner")
-STORED = "Stored measurements of the models that ship with the lab, from their cards. Press Measure to make your own."
+STORED = "Stored measurements of four shipped digit models, from their cards. Press Measure to make your own."
 NOISE = [
     ("clean noise", "clean"),
     ("triggered noise", "triggered"),
