@@ -89,7 +89,7 @@ class Measure:
                 self.fid = gr.Checkbox(
                     False, label="FID (Inception)", info="fetches 96 MB once; 0.3 s an image without a GPU"
                 )
-                self.grid = gr.Button("Sampler × clip, first model", size="sm", elem_id="sampler-clip")
+                self.grid = gr.Button("Sampler × clip, one model", size="sm", elem_id="sampler-clip")
             with gr.Column(scale=4, min_width=340, elem_classes="results"):
                 self.status = gr.HTML(elem_id="measuring", elem_classes="tight")
                 self.found = gr.HTML(report.EMPTY, elem_id="report")
@@ -136,10 +136,11 @@ class Measure:
         return gr.update(choices=checkpoint_choices()), stored
 
     def whole_grid(self, models: list[str]) -> tuple[Any, ...]:
-        """Every sampler with every clip, of the first model."""
+        """Every sampler with every clip, of the first model that has a backdoor to lose; of the first where none has."""
         if not models:
             raise shown(LabError("Choose at least one model."))
-        return gr.update(value=models[:1]), ["triggered"], ["none", "x0", "xt"], list(ops.SAMPLERS)
+        model = next((name for name in models if name in ops.hiding_models()), models[0])
+        return gr.update(value=[model]), ["triggered"], ["none", "x0", "xt"], list(ops.SAMPLERS)
 
     def measure(self, wish: Wish, ticket: int, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Stream the report until all is there, or Stop or a newer one makes the ticket old."""
