@@ -10,6 +10,7 @@ import pytest
 from browsing import choose, enter, press
 from playwright.sync_api import Page, expect
 
+from lab.sampling import SAMPLERS
 from lab.store import Store
 from lab.study import Study
 from lab.training import TrainSpec
@@ -52,6 +53,17 @@ def test_measure_two_models_and_take_the_report_home(measure: Page, tmp_path: Pa
     assert {"report.json", "report.csv", "report.html", "report.png", "report.pdf"} <= set(names)
     press(measure, "Measure")  # remembered: it comes at once, and says the same
     expect(measure.locator("#measuring")).to_have_text("Done.")
+
+
+def test_every_sampler_with_every_clip_of_the_backdoored_model(measure: Page) -> None:
+    enter(measure.get_by_label("Images", exact=True), 1)
+    press(measure, "Sampler × clip, one model")
+    expect(measure.locator("#measuring")).to_have_text("Done.", timeout=240_000)
+    report = measure.locator("#report")
+    every = [(kind, clip) for kind in SAMPLERS for clip in SAMPLERS[kind].clips]
+    expect(report.get_by_role("img", name=re.compile("^samples: "))).to_have_count(len(every))
+    expect(report).to_contain_text("mnist-grey-box-hat")
+    expect(report).to_contain_text("lms has no clip xt")
 
 
 def choose_ddim_only(page: Page) -> None:
