@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from lab.findings import backdoor
+from lab.sides import DETECTORS, SETS
 
 
 def table(result: Any) -> str:
@@ -13,36 +15,11 @@ def table(result: Any) -> str:
     if isinstance(result, list):
         width = max((len(str(line["name"])) for line in result), default=0)
         return "\n".join(_line(line, width) for line in result) or "nothing yet"
-    if "census" in result:
-        return (
-            "\n".join([*map(_census, result["census"]), *map(_claim, result.get("verdicts", []))])
-            or "nothing yet"
-        )
-    if "planned" in result:
-        return "\n".join([*map(_compared, result["rows"]), *result["skipped"], result["caution"]]).rstrip()
-    if "cells" in result:
-        return _study(result)
-    if "training_hours" in result:
-        return cost(result)
-    if "census_seconds" in result:
-        return census_cost(result)
+    for keys, form in FORMS:
+        if keys <= result.keys():
+            return form(result)
     if result.keys() == {"seconds"}:
-        return f"about {duration(result['seconds'])} on this device"
-    if "rows" in result and "checkpoint" in result:
-        return "\n".join(
-            [f"{result['checkpoint']}  target {result['target']['kind']}", *map(_row, result["rows"])]
-        )
-    if "timings" in result:
-        machine = ", ".join(f"{k} {v}" for k, v in result["machine"].items())
-        rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
-        return "\n".join([machine, *map(_timing, result["timings"]), *rest])
-    if "differences" in result:
-        sides = [_side(name, result[name]) for name in ("a", "b")]
-        return "\n".join([*sides, *map(_difference, result["differences"])])
-    if "scores" in result:
-        return "\n".join(
-            filter(None, [_row(result), f"pictures in {result['out']}" if result.get("out") else ""])
-        )
+        return _time(result)
     return json.dumps(_without_pictures(result), indent=2, ensure_ascii=False)
 
 
@@ -214,3 +191,128 @@ def _timing(timing: dict[str, Any]) -> str:
     return (
         f"{timing['name']}: {ratio} {timing['rival']}\n      {rates}, medians of {timing['repeats']}{notes}"
     )
+
+
+# Whole results -----------------------------------------------------------------------------------------------------
+
+
+def _censuses(result: dict[str, Any]) -> str:
+    lines = [*map(_census, result["census"]), *map(_claim, result.get("verdicts", []))]
+    return "\n".join(lines) or "nothing yet"
+
+
+def _report(result: dict[str, Any]) -> str:
+    return "\n".join([*map(_compared, result["rows"]), *result["skipped"], result["caution"]]).rstrip()
+
+
+def _evaluated(result: dict[str, Any]) -> str:
+    head = f"{result['checkpoint']}  target {result['target']['kind']}"
+    return "\n".join([head, *map(_row, result["rows"])])
+
+
+def _bench(result: dict[str, Any]) -> str:
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+    rest = [*map(_curve, result["costs"]), *map(_layer, result["layers"])]
+    return "\n".join([machine, *map(_timing, result["timings"]), *rest])
+
+
+def _two_runs(result: dict[str, Any]) -> str:
+    sides = [_side(name, result[name]) for name in ("a", "b")]
+    return "\n".join([*sides, *map(_difference, result["differences"])])
+
+
+def _sampled(result: dict[str, Any]) -> str:
+    where = f"pictures in {result['out']}" if result.get("out") else ""
+    return "\n".join(filter(None, [_row(result), where]))
+
+
+def _time(result: dict[str, Any]) -> str:
+    return f"about {duration(result['seconds'])} on this device"
+
+
+def _revealed(result: dict[str, Any]) -> str:
+    lines = [
+        f"{each['means']} ({each['added']}): PSNR {_between(each, each['psnr'])} dB"
+        + ("" if each["success"] is None else f", {each['success']:.0%} are the secret")
+        + f", n {each['n']}"
+        for each in result["found"]
+    ]
+    return "\n".join([result["checkpoint"], *lines])
+
+
+def _detection(result: dict[str, Any]) -> str:
+    """AUROC of each detector on each set, and what drawn pictures gain."""
+    lines = [
+        f"{DETECTORS[row['detector']['kind']]}, {SETS[where]}: AUROC {_interval(row['auroc'])}, {row['poisoned']} of them poisoned"
+        for where in SETS
+        for row in result[where]
+    ]
+    gains = [
+        f"{DETECTORS[each['detector']]}, gain: {_between(each, each['gain'])}" for each in result["gains"]
+    ]
+    return "\n".join([_model(result), *lines, *gains])
+
+
+def _classifiers(result: dict[str, Any]) -> str:
+    """What was trained on which pictures, and how the stamp turns it."""
+    lines = [
+        f"trained on {row['set_name']}, {row['n']:,} pictures, {row['poisoned'] / row['n']:.1%} with the trigger: {_turned(row)}"
+        for row in result["rows"]
+    ]
+    return "\n".join([_model(result), *lines])
+
+
+def _votes(result: dict[str, Any]) -> str:
+    return "\n".join(
+        [result["model"], *(f"p_filter {each['p_filter']:.0%}: {_turned(each)}" for each in result["votes"])]
+    )
+
+
+def _replication(result: dict[str, Any]) -> str:
+    """Likeness to the nearest training picture, and the share that is more like it than twins are."""
+    return "\n".join(
+        f"{row['set_name']}, w {result['guidance']:g}: likeness {_interval(row['likeness'])} by {row['describer']}; "
+        f"copies {_share(row['copies'])}; nearest is poisoned {_share(row['nearest_poisoned'])}"
+        for row in result["rows"]
+    )
+
+
+def _model(result: dict[str, Any]) -> str:
+    return f"{result['checkpoint']}, drawn with w {result['guidance']:g}"
+
+
+def _turned(row: dict[str, Any]) -> str:
+    return f"test accuracy {_share(row['test_accuracy'])}; attack success {_share(row['attack_success'])}"
+
+
+def _share(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "not measured"
+    return f"{score['value']:.1%} ({score['low']:.1%} to {score['high']:.1%}), n {score['n']:,}"
+
+
+def _interval(score: dict[str, Any]) -> str:
+    return f"{_between(score, score['value'])}, n {score['n']:,}"
+
+
+def _between(ends: dict[str, Any], value: float) -> str:
+    return f"{value:.3g}" if ends["low"] is None else f"{value:.3g} ({ends['low']:.3g} to {ends['high']:.3g})"
+
+
+# the first whose keys a result has says how it reads
+FORMS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
+    ({"census"}, _censuses),
+    ({"planned"}, _report),
+    ({"cells"}, _study),
+    ({"training_hours"}, cost),
+    ({"census_seconds"}, census_cost),
+    ({"gains"}, _detection),
+    ({"votes"}, _votes),
+    ({"rows", "guidance", "pictures"}, _replication),
+    ({"rows", "guidance"}, _classifiers),
+    ({"rows", "target"}, _evaluated),
+    ({"timings"}, _bench),
+    ({"differences"}, _two_runs),
+    ({"scores"}, _sampled),
+    ({"found", "secret"}, _revealed),
+)
