@@ -32,7 +32,7 @@ def poisoned(served_home: Path, page: Page) -> Page:
 
 def choose_asked(page: Page) -> None:
     page.get_by_label("Model that draws classes on request").click()
-    page.get_by_role("option", name="asked", exact=True).click()
+    page.get_by_role("option", name="asked ⚠ backdoored", exact=True).click()
 
 
 def test_the_two_sides_are_told_before_anything_runs(poisoned: Page) -> None:

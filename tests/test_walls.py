@@ -145,6 +145,14 @@ def test_replication_compares_with_a_clean_model_and_is_shown(small, by):
     assert "not SSCD" in page and "an-honest-one" in page and page.count("<figure>") == 2
 
 
+def test_the_estimate_of_replication_counts_the_model_beside_it(small):
+    """What the poisoned model drew may be remembered from another part, and the honest one's still has to be drawn."""
+    part = Replicate(drawn=40, guidance=1.0, sampler=DDIM(steps=20))
+    remembered = replace(small, checkpoint=conditional(name="seen", sha256="0" * 64))
+    last(remembered.drawn(part.sample_spec()))
+    assert part.seconds(remembered) == 0.0 < part.seconds(remembered, small)
+
+
 def test_replication_needs_no_other_model(small):
     (row,) = last(Replicate(**QUICK).run(small))["rows"]
     assert row["n"] == 40 and row["trained_on"] == 500

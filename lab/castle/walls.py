@@ -52,7 +52,7 @@ class Part(Variant):
         """
 
     @abstractmethod
-    def seconds(self, world: World) -> float:
+    def seconds(self, world: World, beside: World | None = None) -> float:
         """How long that will take here, from a few steps of it."""
 
 
@@ -150,7 +150,7 @@ class Detect(TrainPart):
             "pictures": dict(pictures),
         }
 
-    def seconds(self, world: World) -> float:
+    def seconds(self, world: World, beside: World | None = None) -> float:
         """Drawing, then a classifier and each detector on both sets."""
         return pace(self.made(world)) + 2 * self._screening(world.training)
 
@@ -194,7 +194,7 @@ class Classify(TrainPart):
                 yield "part", replace(part, name=f"{len(data):,} of the training set")
             yield where, data
 
-    def seconds(self, world: World) -> float:
+    def seconds(self, world: World, beside: World | None = None) -> float:
         """Drawing, then training on the whole set, a part of it, and the drawn one."""
         training = world.training
         share = (len(training) + 2 * self.drawn) / len(training)
@@ -230,7 +230,7 @@ class Vote(Part):
         classifier = DiffusionClassifier(network, world.checkpoint.schedule, world.classes, spec)
         return voted(world.name, classifier, world.exam(self.examined, self.seed))
 
-    def seconds(self, world: World) -> float:
+    def seconds(self, world: World, beside: World | None = None) -> float:
         """Of all draws."""
         return pace(self._voted(world))
 
@@ -280,9 +280,9 @@ class Replicate(DrawPart):
             raise LabError("No shipped reader knows these pictures; compare by pixels.")
         return JUDGES[kind][0]
 
-    def seconds(self, world: World) -> float:
-        """Drawing twice."""
-        return 2 * pace(self.made(world))
+    def seconds(self, world: World, beside: World | None = None) -> float:
+        """Drawing each model's pictures that are not remembered."""
+        return sum(pace(loop) for _, loop in self._loops(world, beside))
 
 
 WALLS: Registry[Part] = Registry("part", Detect, Classify, Vote, Replicate)

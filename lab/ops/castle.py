@@ -134,7 +134,7 @@ def _found(options: CastleOptions) -> Any:
     if options.what in WALLS:
         is_plan = options.do == "plan"
         part, name = options.part(), options.checkpoint
-        return planned(part, name) if is_plan else asked(part, name, options.clean)
+        return (planned if is_plan else asked)(part, name, options.clean)
     if options.do == "plan" and options.what not in DESK:
         return plan(options)
     return PARTS[options.what](options)

@@ -115,7 +115,8 @@ def export(wanted: Study, runs: Runs, out: str) -> dict[str, Any]:
     """Write a study's description, its rows as CSV, and the pictures of its first seed."""
     if not out:
         raise LabError("Name the folder for the export with --out.")
-    folder, found = Path(out).expanduser(), rows(wanted, runs)
+    order = {cell.recipe.signature: place for place, cell in enumerate(wanted.cells())}
+    folder, found = Path(out).expanduser(), sorted(rows(wanted, runs), key=lambda row: order[row["recipe"]])
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

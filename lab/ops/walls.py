@@ -14,11 +14,15 @@ from lab.progress import Tick
 
 def asked(part: Part, checkpoint: str, clean: str) -> Iterator[Tick | dict[str, Any]]:
     """Ticks and results of a part; clean: the honest model that replication is held against, if any is named."""
+    yield from part.run(*_worlds(part, checkpoint, clean))
+
+
+def planned(part: Part, checkpoint: str, clean: str) -> Iterator[dict[str, Any]]:
+    """How long a part will take here."""
+    yield {"seconds": part.seconds(*_worlds(part, checkpoint, clean))}
+
+
+def _worlds(part: Part, checkpoint: str, clean: str) -> tuple[World, World | None]:
     world = World.of(open_checkpoint(checkpoint))
     compares = isinstance(part, Replicate) and clean
-    yield from part.run(world, replace(world, checkpoint=open_checkpoint(clean)) if compares else None)
-
-
-def planned(part: Part, checkpoint: str) -> Iterator[dict[str, Any]]:
-    """How long a part will take here."""
-    yield {"seconds": part.seconds(World.of(open_checkpoint(checkpoint)))}
+    return world, replace(world, checkpoint=open_checkpoint(clean)) if compares else None

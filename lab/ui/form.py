@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import gradio as gr
@@ -136,7 +137,11 @@ def base_choices() -> list[tuple[str, str]]:
     return [("from scratch", ""), *checkpoint_choices()]
 
 
-def checkpoint_choices() -> list[tuple[str, str]]:
-    """Every checkpoint of the lab with its badge, and its name."""
+def checkpoint_choices(among: Container[str] | None = None) -> list[tuple[str, str]]:
+    """Every checkpoint of the lab, or those among some names: with its badge, and its name."""
     lines = ops.OPERATIONS["list"](what="checkpoints")
-    return [(f"{line['name']}  {words.badge(line['state'])}", line["name"]) for line in lines]
+    return [
+        (f"{line['name']}  {words.badge(line['state'])}", line["name"])
+        for line in lines
+        if among is None or line["name"] in among
+    ]

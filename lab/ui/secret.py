@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -47,7 +47,7 @@ class Secret:
         self.picture = gr.Dropdown(picture_names(), label="Picture to hide", elem_id="secret-picture")
         self.key = Chooser(ops.TRIGGERS, {"kind": "grey_box", "form": "masked"}, picture_names(), "secret-")
         self.base = gr.Dropdown(
-            _choices(_clean()), value="mnist-clean", label="Hide it in", elem_id="secret-base"
+            checkpoint_choices(_clean()), value="mnist-clean", label="Hide it in", elem_id="secret-base"
         )
         self.hide = gr.Button("Hide it", variant="primary", elem_id="hide")
         self.begun = gr.HTML(elem_id="hidden")
@@ -55,7 +55,7 @@ class Secret:
     def _revealing(self) -> None:
         with gr.Row(elem_classes="slots"):
             self.model = gr.Dropdown(
-                _choices(ops.hiding_models()), value=FIRST, label="Model", elem_id="secret-model"
+                checkpoint_choices(ops.hiding_models()), value=FIRST, label="Model", elem_id="secret-model"
             )
         with gr.Row(elem_classes="go"):
             self.go = gr.Button("Reveal", variant="primary", elem_id="reveal", min_width=120)
@@ -86,8 +86,8 @@ class Secret:
         """What there is to hide, and where something is hidden."""
         return (
             gr.update(choices=picture_names()),
-            gr.update(choices=_choices(_clean())),
-            gr.update(choices=_choices(ops.hiding_models())),
+            gr.update(choices=checkpoint_choices(_clean())),
+            gr.update(choices=checkpoint_choices(ops.hiding_models())),
         )
 
     def paint(self, pixels: Any) -> tuple[Any, Any]:
@@ -136,11 +136,6 @@ def _row(each: dict[str, Any]) -> str:
         f'<figure><img src="{each["picture"]}" alt="samples {escape(each["means"])}"><figcaption>'
         f"<b>{escape(each['means'])}</b> ({escape(each['added'])}): PSNR {each['psnr']:.1f} dB{ends}{share}</figcaption></figure>"
     )
-
-
-def _choices(names: Container[str]) -> list[tuple[str, str]]:
-    """These models, as a dropdown shows them."""
-    return [choice for choice in checkpoint_choices() if choice[1] in names]
 
 
 def _clean() -> list[str]:

@@ -11,6 +11,7 @@ from lab import ops
 from lab.printing import census_cost
 from lab.ui import castle, studies, words
 from lab.ui.controls import HEARD, QUIET
+from lab.ui.form import checkpoint_choices
 from lab.ui.guard import guarded
 from lab.ui.wall import Wall
 from lab.ui.wish import STREAM, Wish, followed
@@ -27,7 +28,7 @@ class Poisoned:
         gr.HTML(castle.ONE_MINUTE, padding=False)
         models = ops.conditional_models()
         self.model = gr.Dropdown(
-            models,
+            checkpoint_choices(models),
             value=FIRST if FIRST in models else next(iter(models), None),
             label="Model that draws classes on request",
             elem_id="conditional-model",
@@ -136,7 +137,7 @@ class Poisoned:
         models = ops.conditional_models()
         chosen = model or next(iter(models), None)
         shown = _story(chosen) if chosen and told == castle.EMPTY else gr.skip()
-        return gr.update(choices=models, value=chosen), shown
+        return gr.update(choices=checkpoint_choices(models), value=chosen), shown
 
     def tell(self, model: str) -> tuple[str, str]:
         """Another model: its training set, and what is stored of what it draws."""
