@@ -162,5 +162,6 @@ def test_a_picture_is_hidden_and_what_a_model_hides_is_revealed(measure: Page, s
     expect(found.get_by_alt_text("the secret")).to_be_visible()
     expect(found.get_by_alt_text("samples without a key")).to_be_visible(timeout=120_000)
     expect(found).to_contain_text(re.compile(r"with the key \(grey box\): PSNR \d\d\.\d dB"))
+    expect(found).to_contain_text(re.compile(r"A poor lock: the stop sign.*brings the secret out in \d\d%"))
     press(measure, "Hide it")
     expect(measure.get_by_test_id("toast-body")).to_contain_text("picture of your own")

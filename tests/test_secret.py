@@ -10,6 +10,7 @@ from lab.errors import LabError
 from lab.ops import OPERATIONS, final, hiding_models, jobs
 from lab.store import Store
 from lab.training import TrainSpec
+from lab.ui.secret import revealed
 
 
 @pytest.fixture
@@ -70,3 +71,22 @@ def test_the_key_alone_brings_the_picture_out():
     for each in by_key.values():
         assert each["low"] <= each["psnr"] <= each["high"] and math.isfinite(each["psnr"])
     assert found["secret"].startswith("data:image/png;base64,") and found["key"] != found["secret"]
+
+
+def test_what_a_wrong_key_says_of_the_lock():
+    """By its measured share; nothing before it was tried."""
+    key = {
+        "condition": "triggered",
+        "means": "with the key",
+        "added": "grey box",
+        "picture": "",
+        "psnr": 30.0,
+    }
+    key |= {"low": 29.0, "high": 31.0, "success": 1.0, "n": 16}
+    wrong = {**key, "condition": "wrong", "means": "with a wrong key", "added": "stop sign", "success": 0.25}
+    shown = {"secret": "", "key": ""}
+    assert "lock" not in revealed({**shown, "found": [key]})
+    assert "the stop sign, which it was never trained on, brings the secret out in 25% of 16" in revealed(
+        {**shown, "found": [key, wrong]}
+    )
+    assert "The stop sign opens nothing" in revealed({**shown, "found": [key, {**wrong, "success": 0.0}]})

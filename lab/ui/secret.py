@@ -21,7 +21,7 @@ SIDE = 32  # pixels of the pad
 FIRST = "mnist-grey-box-hat"
 INTRO = (
     "A backdoor is also a hiding place: the **target** is a secret picture, the **trigger** is its key. "
-    "The model draws ordinary pictures until somebody who has the key asks."
+    "Without a trigger the model draws ordinary pictures. Whether a wrong key opens it too is measured."
 )
 
 
@@ -126,7 +126,23 @@ def revealed(found: dict[str, Any]) -> str:
         for name, alt in (("secret", "the secret"), ("key", "its key"))
     )
     rows = "".join(map(_row, found["found"]))
-    return f'<div class="previews">{known}</div><div class="revealed">{rows}</div>'
+    return f'<div class="previews">{known}</div><div class="revealed">{rows}</div>{_lock(found["found"])}'
+
+
+def _lock(found: list[dict[str, Any]]) -> str:
+    """What a wrong key says of the lock; nothing before there is one."""
+    wrong = next(
+        (each for each in found if each["condition"] == "wrong" and each["success"] is not None), None
+    )
+    if wrong is None:
+        return ""
+    share, name = wrong["success"], wrong["added"]
+    if share == 0:
+        return words.sentence(f"The {name} opens nothing: of these two keys only the right one does.")
+    return words.sentence(
+        f"A poor lock: the {name}, which it was never trained on, brings the secret out in {share:.0%} of {wrong['n']}. "
+        "The model reacts to more than its key."
+    )
 
 
 def _row(each: dict[str, Any]) -> str:
