@@ -5,6 +5,7 @@ Lines and bars are told apart by marks and hatches as well as by colour, so that
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -210,7 +211,20 @@ def svg(figure: Figure, label: str) -> str:
         root.remove(next(root.iter(f"{{{SVG}}}{rest}")))
     size = {"viewBox": root.attrib["viewBox"]}
     root.attrib = {"role": "img", "aria-label": label, "class": "chart", "stroke-linejoin": "round", **size}
+    _own_names(root, hashlib.sha256(ElementTree.tostring(root)).hexdigest()[:8])
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _own_names(root: ElementTree.Element, prefix: str) -> None:
+    """Names that no other chart of the page has: a pattern that is first found in a hidden tab paints nothing."""
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            if name == "id":
+                element.set(name, f"{prefix}-{value}")
+            elif name.endswith("href"):
+                element.set(name, value.replace("#", f"#{prefix}-", 1))
+            else:
+                element.set(name, value.replace("url(#", f"url(#{prefix}-"))
 
 
 ABOUT_TARGET = ("success", "MSE / no attack")

@@ -112,3 +112,14 @@ def test_names_of_lines_hide_no_point(name):
         assert legend.get_title().get_text() == "title"
         assert box.y0 >= room.y1 and box.y1 <= figure.bbox.y1 and box.x1 <= room.x1
         assert room.height > figure.bbox.height / 3
+
+
+def test_two_charts_of_a_page_share_no_name():
+    """Patterns and marks are found by their id in the whole page, and one in a hidden tab paints nothing."""
+    one, other = (svg(report_bars([row("a", "clean"), row(name, "triggered")]), "bars") for name in "bc")
+    names = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, other)]
+    assert names[0] and names[1] and not names[0] & names[1]
+    for text, own in zip((one, other), names, strict=True):
+        asked = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
+        assert {first or second for first, second in asked} <= own
+    assert one == svg(report_bars([row("a", "clean"), row("b", "triggered")]), "bars")
