@@ -1,4 +1,4 @@
-"""Who waits goes first: a page that samples leaves a fresh mark, and trainings pause at their next step while it is."""
+"""Who waits goes first: what a person waits for leaves a fresh mark, and trainings pause at their next step while it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.places import beside, home
 
 FRESH = 2.0  # seconds that a mark counts
 AHEAD = 60.0  # seconds by which a mark may lie in the future at most
-PAUSE = 0.1  # seconds between looks while a page waits
+PAUSE = 0.1  # seconds between looks while somebody waits
 EVERY = 0.25  # seconds between marks
 
 _marked = -EVERY
@@ -56,7 +56,7 @@ def somebody_waits(longer: float = 0.0) -> None:
 
 
 def let_pass(hurry: Callable[[], object] = lambda: False) -> None:
-    """Wait while a page does; until it is done, or something else has to be done at once."""
+    """Wait while somebody does; until that is done, or something else has to be done at once."""
     while is_somebody_waiting() and not hurry():
         time.sleep(PAUSE)
 

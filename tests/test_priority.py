@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from lab import priority
+from lab.ops import OPERATIONS
 from lab.places import home
+from lab.progress import Tick
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +71,19 @@ def test_the_first_step_has_a_mark_before_it():
     waited = [priority.is_somebody_waiting()]
     list(priority.going_first(waited.append(priority.is_somebody_waiting()) for _ in range(1)))
     assert waited == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sample", {"checkpoint": "mnist-clean", "n": 1, "sampler": {"kind": "ddim", "steps": 2}}),
+        ("evaluate", {"checkpoint": "mnist-clean", "n": 2, "sampler": {"kind": "ddim", "steps": 2}}),
+        ("castle", {"what": "census", "checkpoint": "digits-cond-patch", "n": 20}),
+        ("castle", {"what": "classify", "checkpoint": "digits-cond-patch", "drawn": 20}),
+        ("castle", {"what": "diffusion-classifier", "checkpoint": "digits-cond-patch", "examined": 10}),
+    ],
+)
+def test_trainings_pause_for_whatever_a_person_waits_for(name, options):
+    assert not priority.is_somebody_waiting()
+    assert isinstance(next(iter(OPERATIONS[name](**options))), Tick)
+    assert priority.is_somebody_waiting()

@@ -22,6 +22,7 @@ from lab.study import KNOWN, Study
 from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox, Hat, StopSign
 from lab.ui import studies as page
+from lab.ui import studies as shown_studies
 from lab.worker import work
 
 SMALL = Study(
@@ -312,3 +313,22 @@ def test_beside_what_is_quoted_stands_what_the_shipped_models_gave():
 
 def shipped_scores(name: str) -> list[dict[str, Any]]:
     return json.loads((CHECKPOINTS / name / "card.json").read_text())["scores"]
+
+
+def test_the_matrix_shows_the_posters_rates_where_a_study_has_more_and_else_all():
+    def cell(rate: float) -> dict:
+        names = {
+            "trigger": "stop_sign",
+            "trigger_size": 14,
+            "target": "hat",
+            "train_steps": 900,
+            "clip": "none",
+        }
+        return {**names, "poison_rate": rate, "pictures": {"triggered": "data:,x"}}
+
+    few, many = [0.1, 0.5], [0.05, 0.1, 0.2, 0.5, 0.9]
+    shown = [
+        [f">{rate:.0%}, " in shown_studies.matrix(list(map(cell, rates))) for rate in many]
+        for rates in (few, many)
+    ]
+    assert shown == [[False, True, False, True, False], [True, True, True, False, False]]

@@ -30,6 +30,7 @@ from lab.people import check_places
 from lab.pictures import png, tile, uri
 from lab.places import ASSETS
 from lab.poisoning import PoisonStudy
+from lab.priority import going_first
 from lab.progress import Tick, result_of
 from lab.sampling import Clip, SampleSpec
 from lab.sides import phases
@@ -127,7 +128,7 @@ class CastleOptions(Detect, Classify, Vote, Replicate):
 def castle(options: CastleOptions) -> News:
     """Poisoned data: what a class-conditional model makes of stamped, mislabelled training images (arXiv:2311.02373)."""
     found = _found(options)
-    yield from found if isinstance(found, Iterator) else (found,)
+    yield from going_first(found) if isinstance(found, Iterator) else (found,)
 
 
 def _found(options: CastleOptions) -> Any:

@@ -32,6 +32,7 @@ from lab.metrics.inception import inception
 from lab.models import Checkpoint, as_json, load
 from lab.people import check_places
 from lab.pictures import columns
+from lab.priority import going_first
 from lab.progress import Tick
 from lab.sampling import SAMPLERS, SampleSpec
 from lab.triggers import TARGETS, TRIGGERS, NoTrigger, Target, Trigger
@@ -104,7 +105,7 @@ def sample(options: SampleOptions) -> Iterator[Tick | dict[str, Any]]:
     labels = _labels(options.labels, checkpoint)
     trial = Trial(checkpoint, trigger, target, spec, options.exact, level(checkpoint, trigger, target))
     sampling = Sampling(checkpoint, spec, Denoiser(checkpoint.unet, options.exact), labels)
-    for count, step in enumerate(sampling.steps(trigger)):
+    for count, step in enumerate(going_first(sampling.steps(trigger))):
         yield Tick(count + 1, step.total * -(-spec.n // BATCH), text=f"step {step.step} of {step.total}")
     images = torch.cat(sampling.images)
     condition: Condition = "clean" if isinstance(trigger, NoTrigger) else "triggered"
@@ -211,7 +212,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[Tick | dict[str, Any]]:
         )
     trial = Trial(checkpoint, trigger, target, spec, options.exact, no_attack, further, real)
     rows = []
-    for news in trial.measure(options.conditions):
+    for news in going_first(trial.measure(options.conditions)):
         if isinstance(news, Row):
             rows.append(news.model_dump(mode="json"))
         else:

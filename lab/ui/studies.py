@@ -104,7 +104,8 @@ SHOWN = (0.05, 0.1, 0.2)  # poison rates of the poster's pictures
 
 def matrix(pictures: list[dict[str, Any]]) -> str:
     """Samples by poison rate and target, as on the poster: from triggered noise, and from clean noise."""
-    shown = [each for each in pictures if each["poison_rate"] in SHOWN] or pictures
+    rates = {each["poison_rate"] for each in pictures}
+    shown = [each for each in pictures if each["poison_rate"] in SHOWN] if rates > set(SHOWN) else pictures
     if not shown:
         return ""
     columns = list(dict.fromkeys(map(backdoor, shown)))
