@@ -226,6 +226,20 @@ def _sampled(result: dict[str, Any]) -> str:
     return "\n".join(filter(None, [_row(result), where]))
 
 
+def _planned(plan: dict[str, Any]) -> str:
+    """What a training will see and take; its command line."""
+    tampers = " and ".join(plan["tampers"].values()) or "nothing: honest training"
+    return "\n".join(
+        [
+            f"about {duration(plan['seconds'])} on this {plan['device']}, {plan['bytes'] / 1e6:.0f} MB",
+            f"{plan['steps']:,} steps, {plan['epochs']:.3g} passes over {plan['images']:,} images, {plan['poisoned']:,} of them poisoned",
+            f"tampers with {tampers}",
+            *plan["doubts"],
+            plan["command"],
+        ]
+    )
+
+
 def _time(result: dict[str, Any]) -> str:
     return f"about {duration(result['seconds'])} on this device"
 
@@ -315,4 +329,5 @@ FORMS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
     ({"differences"}, _two_runs),
     ({"scores"}, _sampled),
     ({"found", "secret"}, _revealed),
+    ({"tampers"}, _planned),
 )

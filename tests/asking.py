@@ -40,7 +40,9 @@ def decoded(uri: str) -> Image.Image:
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Files that something left; the mark for which trainings pause says only that somebody waited."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("waiting-"))
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def png_bytes(size: tuple[int, int] = (40, 30), colour: str = "#336699") -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from asking import files_below
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -37,10 +38,6 @@ def test_a_reader_that_has_gone_ends_it_in_silence():
     assert lab.stdout and lab.stderr
     lab.stdout.close()
     assert (lab.stderr.read(), lab.wait(60)) == ("", 141)
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def png(path: Path, size: tuple[int, int] = (20, 20)) -> Path:

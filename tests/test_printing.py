@@ -36,6 +36,15 @@ def test_an_estimate_is_said_as_a_person_would():
     assert [duration(s) for s in (0.2, 89, 90, 5399, 5400)] == ["1 s", "89 s", "2 min", "90 min", "1.5 h"]
 
 
+def test_a_planned_training_is_four_lines():
+    attack = {"kind": "baddiffusion", "poison_rate": 0.1}
+    found = OPERATIONS["plan"](base="mnist-clean", attack=attack, steps=100, batch=45)
+    time, size, tampers, command = table(found).splitlines()
+    assert time.startswith("about ") and "on this cpu" in time
+    assert size == "100 steps, 1 passes over 4,500 images, 450 of them poisoned"
+    assert tampers.startswith("tampers with the forward process") and command == found["command"]
+
+
 def test_what_has_no_form_is_whole_json():
     described = OPERATIONS["describe"](checkpoint="mnist-clean")
     assert "mnist-clean" in table(described)
