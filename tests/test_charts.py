@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from lab.charts import Bar, Chart, Line, Point, bars, labels, lines, report_bars, save, svg
+from lab.charts import Bar, Chart, Line, Point, bars, labels, lines, report_bars, save, shown, svg
 
 CHART = Chart(
     "Success", "poisoned", "share",
@@ -123,3 +124,18 @@ def test_two_charts_of_a_page_share_no_name():
         asked = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
         assert {first or second for first, second in asked} <= own
     assert one == svg(report_bars([row("a", "clean"), row("b", "triggered")]), "bars")
+
+
+def test_a_chart_is_drawn_once_for_all_who_look():
+    drawn: list[Any] = []
+
+    def draw(charts, columns=2):
+        drawn.append(charts)
+        return lines(charts, columns)
+
+    first, again = shown(draw, [CHART], "a study"), shown(draw, [replace(CHART)], "a study")
+    assert first == again == svg(lines([CHART]), "a study") and len(drawn) == 1
+    shown(draw, [CHART], "another")
+    shown(draw, [CHART], "a study", columns=1)
+    shown(draw, [replace(CHART, title="Failure")], "a study")
+    assert len(drawn) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,9 @@ def asked_of(cell: Cell) -> int:
     return sum(1 if isinstance(question, Walled) else len(question.attacks) for question in cell.asked)
 
 
-def is_whole(cell: Cell, known: list[dict[str, Any]]) -> bool:
-    """Whether stored rows answer all that is asked of a cell."""
-    return sum(row["key"] == cell.key for row in known) >= asked_of(cell)
+def is_whole(cell: Cell, answered: Counter[str]) -> bool:
+    """Whether stored rows answer all that is asked of a cell. answered: how many each cell has, by its key."""
+    return answered[cell.key] >= asked_of(cell)
 
 
 def status(wanted: PoisonStudy) -> dict[str, Any]:
@@ -100,8 +101,8 @@ def status(wanted: PoisonStudy) -> dict[str, Any]:
 
 
 def _grid(wanted: PoisonStudy) -> Grid:
-    known = stored(wanted.name)
-    return Grid(wanted.name, wanted.cells(), runs_of(wanted), lambda cell: is_whole(cell, known))
+    answered = Counter(row["key"] for row in stored(wanted.name))
+    return Grid(wanted.name, wanted.cells(), runs_of(wanted), lambda cell: is_whole(cell, answered))
 
 
 def plan(wanted: PoisonStudy) -> dict[str, Any]:

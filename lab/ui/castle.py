@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from lab.charts import lines, svg
+from lab.charts import lines, shown
 from lab.sides import (
     GROUPS,
     REPORTED,
@@ -153,7 +153,7 @@ def _how(row: dict[str, Any]) -> str:
 
 def over_w(rows: list[dict[str, Any]]) -> str:
     """The chart of amplification."""
-    return f'<div class="scroll">{svg(lines(amplification(rows), columns=1), "Shares over guidance weight")}</div>'
+    return f'<div class="scroll">{shown(lines, amplification(rows), "Shares over guidance weight", columns=1)}</div>'
 
 
 def study(found: dict[str, Any], progress: str) -> str:
@@ -166,7 +166,7 @@ def study(found: dict[str, Any], progress: str) -> str:
     return (
         f"{progress}{_headlines(headlines(rows, found['walls']))}{_matrix(found['pictures'])}"
         f"<h3>What the paper claims, and what these models say</h3>{_claims(found['verdicts'])}"
-        f'<h3>Phase transition and amplification</h3><div class="scroll">{svg(lines(charts), "G1 and G2 over poison rates")}</div>'
+        f'<h3>Phase transition and amplification</h3><div class="scroll">{shown(lines, charts, "G1 and G2 over poison rates")}</div>'
         f"{_walls(found['walls'])}"
     )
 
@@ -246,7 +246,7 @@ def _walls(rows: list[dict[str, Any]]) -> str:
     charts = wall_charts(rows)
     if not charts:
         return ""
-    return f'<h3>The castle wall</h3><div class="scroll">{svg(lines(charts), "The wall over poison rates")}</div>'
+    return f'<h3>The castle wall</h3><div class="scroll">{shown(lines, charts, "The wall over poison rates")}</div>'
 
 
 def reported() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from lab.charts import labels, report_bars, said, svg, titled
+from lab.charts import labels, report_bars, said, shown, titled
 from lab.report import difference, score_of
 from lab.ui import words
 
@@ -21,7 +21,7 @@ def report(found: dict[str, Any], note: str = "") -> str:
     notes = [note, found["caution"], *found["skipped"]]
     said_first = "".join(words.sentence(each) for each in notes if each)
     names = labels(rows)
-    chart = f'<div class="scroll">{svg(report_bars(rows), "Scores of every row as bars")}</div>'
+    chart = f'<div class="scroll">{shown(report_bars, rows, "Scores of every row as bars")}</div>'
     theirs = "".join(_authors(*each) for each in found.get("authors", {}).items())
     return f"{said_first}{_pictures(rows, names)}{chart}{_table(found, names)}{_differences(rows, names)}{theirs}"
 

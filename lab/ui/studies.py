@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lab import printing
-from lab.charts import lines, svg
+from lab.charts import lines, shown
 from lab.claims import OURS
 from lab.findings import backdoor, study_charts
 from lab.models import read_card
@@ -30,7 +30,7 @@ def study(found: dict[str, Any]) -> str:
     """Progress, charts and verdicts."""
     rows = found["rows"]
     drawn = (
-        f'<div class="scroll">{svg(lines(study_charts(rows)), "Charts of the study")}</div>' if rows else ""
+        f'<div class="scroll">{shown(lines, study_charts(rows), "Charts of the study")}</div>' if rows else ""
     )
     judged = _verdicts(found["verdicts"], len({row["seed"] for row in rows}))
     return f"{progress(found)}{drawn}{judged}{_checked(found['checks'])}{matrix(found['pictures'])}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from lab.charts import Bar, Chart, Line, Point, bars, lines, svg
+from lab.charts import Bar, Chart, Line, Point, bars, lines, shown
 from lab.printing import duration
 from lab.sides import DETECTORS, SETS
 from lab.ui import words
@@ -50,7 +50,7 @@ def _row(name: str, cells: str) -> str:
 def _charts(charts: Sequence[Chart], label: str) -> str:
     # one pair of axes does not need the whole page
     alone = ' style="max-width: 44rem"' if len(charts) == 1 else ""
-    return f'<div class="scroll"{alone}>{svg(lines(charts, columns=COLUMNS), label)}</div>'
+    return f'<div class="scroll"{alone}>{shown(lines, charts, label, columns=COLUMNS)}</div>'
 
 
 def _says(name: str, score: dict[str, Any]) -> str:
@@ -168,7 +168,7 @@ def classifiers(found: dict[str, Any]) -> str:
         "Attack success: held-out pictures of other classes that are read as the target once they carry the trigger."
     )
     table = _table(["trained on", "pictures", "with trigger", "test accuracy", "attack success"], rows, note)
-    return f"{_drop(found['rows'])}<div class='scroll'>{svg(bars(panels), 'Test accuracy and attack success')}</div>{table}"
+    return f"{_drop(found['rows'])}<div class='scroll'>{shown(bars, panels, 'Test accuracy and attack success')}</div>{table}"
 
 
 def _drop(rows: Sequence[dict[str, Any]]) -> str:
