@@ -97,11 +97,15 @@ def stored(name: str) -> list[dict[str, Any]]:
     return [_typed(row) for row in csv.DictReader(io.StringIO(text))]
 
 
-def is_whole(cell: Cell, found: list[dict[str, Any]]) -> bool:
-    """Whether these rows answer all that is asked of a cell; triggered samples are the last of each question."""
-    answered = {(r["recipe"], r["target"], r["clip"]) for r in found if r["condition"] == "triggered"}
+def answered(found: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
+    """Measurements that are whole, by recipe, target and clip; triggered samples are the last of each question."""
+    return {(r["recipe"], r["target"], r["clip"]) for r in found if r["condition"] == "triggered"}
+
+
+def is_whole(cell: Cell, known: set[tuple[Any, ...]]) -> bool:
+    """Whether all that is asked of a cell is among the answered."""
     signature = cell.recipe.signature
-    return all((signature, t.kind, q.spec.clip) in answered for q in cell.exam for t in q.targets)
+    return all((signature, t.kind, q.spec.clip) in known for q in cell.exam for t in q.targets)
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

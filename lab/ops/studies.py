@@ -16,7 +16,7 @@ from lab.launch import LAUNCHERS, chosen
 from lab.models import as_json
 from lab.ops.grid import Grid, Runs
 from lab.ops.jobs import check_fits
-from lab.ops.rows import FOLDERS, export, is_whole, pictures, rows, runs_of, stored
+from lab.ops.rows import FOLDERS, answered, export, is_whole, pictures, rows, runs_of, stored
 from lab.people import check_places, who
 from lab.pictures import write_atomically
 from lab.runs import start_of
@@ -89,7 +89,7 @@ def study(options: StudyOptions) -> dict[str, Any] | list[dict[str, Any]]:
 def _listed(name: str) -> dict[str, Any]:
     found = find(name)
     assert found is not None
-    measured = _measured(rows(found, runs_of(found)))
+    measured = len(answered(rows(found, runs_of(found))))
     return {
         "name": name,
         "help": f"{len(found.cells())} trainings; {measured} of {_asked(found.cells())} measurements stored",
@@ -99,11 +99,6 @@ def _listed(name: str) -> dict[str, Any]:
 def _asked(cells: Sequence[Cell]) -> int:
     """A measurement is one model, held against one target, sampled with one clip."""
     return sum(len(question.targets) for cell in cells for question in cell.exam)
-
-
-def _measured(found: list[dict[str, Any]]) -> int:
-    """Measurements that are whole: triggered samples are the last that a question asks for."""
-    return len({(r["recipe"], r["target"], r["clip"]) for r in found if r["condition"] == "triggered"})
 
 
 def make(wanted: Study) -> dict[str, Any]:
@@ -142,7 +137,7 @@ def run(wanted: Study, runs: Runs, launcher: Any) -> dict[str, Any]:
 
 
 def _grid(wanted: Study, runs: Runs) -> Grid:
-    known = stored(wanted.name)
+    known = answered(stored(wanted.name))
     return Grid(wanted.name, wanted.cells(), runs, lambda cell: is_whole(cell, known))
 
 
@@ -176,4 +171,4 @@ def _others(wanted: Study, recipes: set[str]) -> list[dict[str, Any]]:
 
 def _progress(wanted: Study, runs: Runs, found: list[dict[str, Any]]) -> dict[str, Any]:
     states = _grid(wanted, runs).states(lambda its: len(its.exam.answers()))
-    return {**states, "measured": _measured(found), "asked": _asked(wanted.cells())}
+    return {**states, "measured": len(answered(found)), "asked": _asked(wanted.cells())}

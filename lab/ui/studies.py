@@ -105,12 +105,12 @@ SHOWN = (0.05, 0.1, 0.2)  # poison rates of the poster's pictures
 def matrix(pictures: list[dict[str, Any]]) -> str:
     """Samples by poison rate and target, as on the poster: from triggered noise, and from clean noise."""
     rates = {each["poison_rate"] for each in pictures}
-    shown = [each for each in pictures if each["poison_rate"] in SHOWN] if rates > set(SHOWN) else pictures
-    if not shown:
+    chosen = [each for each in pictures if each["poison_rate"] in SHOWN] if rates > set(SHOWN) else pictures
+    if not chosen:
         return ""
-    columns = list(dict.fromkeys(map(backdoor, shown)))
+    columns = list(dict.fromkeys(map(backdoor, chosen)))
     lines: dict[str, dict[str, dict[str, str]]] = {}
-    for each in sorted(shown, key=lambda each: (each["poison_rate"], each["train_steps"])):
+    for each in sorted(chosen, key=lambda each: (each["poison_rate"], each["train_steps"])):
         line = lines.setdefault(f"{each['poison_rate']:.0%}, {each['train_steps']:,} steps", {})
         line[backdoor(each)] = each["pictures"]
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
@@ -120,7 +120,7 @@ def matrix(pictures: list[dict[str, Any]]) -> str:
     )
     return (
         "<h3>What the models draw</h3>"
-        f'<p class="soft">Above from triggered noise, below from clean noise; first seed, clip {shown[0]["clip"]}.</p>'
+        f'<p class="soft">Above from triggered noise, below from clean noise; first seed, clip {chosen[0]["clip"]}.</p>'
         f'<div class="scroll"><table class="scores matrix"><thead><tr><th>poisoned</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
