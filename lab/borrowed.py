@@ -38,3 +38,14 @@ def diffusers_class(name: str) -> Any:
     """A class of diffusers by its name; the first call takes seconds."""
     with _ONE_AT_A_TIME:
         return getattr(importlib.import_module("diffusers"), name)
+
+
+def gradio() -> Any:
+    """Gradio, without the type stubs that it writes anew beside each of its 80 components whenever it is imported.
+
+    They ship with it, and reading its own source for them is two fifths of its import. It leaves out what has no file.
+    """
+    from unittest.mock import patch  # another twentieth of a second that only a page can spare
+
+    with patch("inspect.getfile", side_effect=FileNotFoundError):
+        return importlib.import_module("gradio")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lab import space
+from lab.borrowed import gradio
 from lab.errors import LabError
 from lab.ops import OPERATIONS, TABLES, Operation
 from lab.printing import table
@@ -85,6 +86,7 @@ def _app(words: list[str]) -> int:
         text = f"{field.description} (default: {field.default}; also LAB_{name.upper()})"
         page.add_argument(f"--{name.replace('_', '-')}", default=None, help=text.replace("%", "%%"), **how)
     space.arrive()
+    gradio()
     from lab.ui import launch
 
     launch(Settings.read(**vars(page.parse_args(words))))

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -285,8 +286,16 @@ def _names(root: Path) -> list[str]:
 def read_card(folder: Path) -> Card:
     """The card of a folder; a folder without one is simply not known (name only)."""
     path = folder / "card.json"
-    if not path.exists():
+    try:
+        found = path.stat()
+    except FileNotFoundError:
         return Card(name=folder.name)
+    return _card(path, (found.st_ino, found.st_mtime_ns, found.st_size)).model_copy(deep=True)
+
+
+@lru_cache(maxsize=256)
+def _card(path: Path, state: tuple[int, ...]) -> Card:
+    """A file that did not change since is not read and checked again: each list of checkpoints reads all of them."""
     return Card.of(**read_json(path))
 
 

@@ -141,6 +141,8 @@ def check_texts(content: Any, what: str) -> None:
 
 def plain(text: str) -> str:
     """Text without control signs, half characters, and signs that turn the direction of reading."""
+    if text.isprintable():  # nearly any: there is no such sign in it
+        return text
     return "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign)[0] != "C")
 
 

@@ -251,6 +251,15 @@ def test_a_diffusers_folder_without_a_card_is_simply_unknown(folder):
     assert (card.name, card.backdoored, card.attack) == ("net", None, {})
 
 
+def test_a_card_is_read_again_when_its_file_changed_and_is_nobodys_to_change(tmp_path):
+    for n in (1, 22):
+        (tmp_path / "card.json").write_text(json.dumps({"summary": "a", "scores": [{"n": n}]}))
+        card = read_card(tmp_path)
+        assert card.scores == [{"n": n}]
+        card.scores.append({"n": 0})
+        assert read_card(tmp_path).scores == [{"n": n}]
+
+
 def test_the_card_survives(tiny, tmp_path):
     card = Card(name="ü", backdoored=True, recipe={"attack": {"kind": "baddiffusion"}}, scores=[{"n": 3}])
     saved = Checkpoint(tiny.unet, tiny.schedule, card).save(tmp_path / "net")

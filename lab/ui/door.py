@@ -89,18 +89,22 @@ class Door(gr.Blocks):
 
     def wait_fairly(self, size: int) -> None:
         """Queue events, and let the visitors take turns."""
-        self.queue(max_size=size, default_concurrency_limit=1)
-        old = self._queue
+        # not by `queue`, which makes the whole web application once more
         self._queue = Turns(
-            old.live_updates, old.max_thread_count, old.update_intervals, old.max_size, self, 1
+            live_updates=True,
+            concurrency_count=self.max_threads,
+            update_intervals=1,
+            max_size=size,
+            blocks=self,
+            default_concurrency_limit=1,
         )
 
 
 class Turns(Queue):
     """Gradio's queue; but everybody's first waiting request comes before anybody's second, and an empty one rests."""
 
-    def __init__(self, *options: Any):
-        super().__init__(*options)
+    def __init__(self, **options: Any):
+        super().__init__(**options)
         self.sleep_when_free = self.progress_update_sleep_when_free = LOOK
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
