@@ -11,6 +11,7 @@ from lab.borrowed import torch
 from lab.compiling import LARGEST, WORKSHOP, Blueprint
 from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
+from lab.heap import keep
 from lab.planes import plane_by_plane
 from lab.precision import is_faster_in_bf16
 
@@ -33,6 +34,7 @@ class Denoiser:
     """
 
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
+        keep()
         self.device = torch.device(device or best_device())
         self.exact = exact
         self.bf16 = not exact and is_faster_in_bf16(self.device)

@@ -1,25 +1,42 @@
-"""Freed memory goes back to the system: glibc keeps it between what is still held, and a served lab grows with every request."""
+"""Memory of glibc's heap: kept while networks are called, back to the system when an operation is done.
+
+A network asks for the same memory in every step. Left to itself, glibc gives large pieces back at once, and the system
+clears thousands of pages anew for each call; between operations it keeps them instead, and a served lab grows.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+PIECE = 32 * 2**20  # bytes of a piece that is not returned by itself: the most that glibc allows
+KEPT = 2**30  # bytes that may lie free until an operation is done
+
+
+@lru_cache(maxsize=1)
+def keep() -> None:
+    """Keep freed memory at hand until `give_back`; nothing where the C library has no such call."""
+    mallopt = _call("mallopt")
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, PIECE)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back() -> None:
     """Return what is free at the moment; nothing where the C library has no such call, as on macOS and Windows."""
-    trim = _malloc_trim()
+    trim = _call("malloc_trim")
     if trim:
         trim(0)
 
 
-@lru_cache(maxsize=1)
-def _malloc_trim() -> Callable[[int], int] | None:
+@lru_cache(maxsize=2)
+def _call(name: str) -> Any:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        return ctypes.CDLL(None).malloc_trim
+        return getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):  # musl
         return None

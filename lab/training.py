@@ -19,6 +19,7 @@ from lab.borrowed import torch
 from lab.crew import crew
 from lab.engine import best_device
 from lab.errors import LabError
+from lab.heap import keep
 from lab.images import Images
 from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
@@ -234,6 +235,7 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
     from accelerate.state import AcceleratorState
     from diffusers.training_utils import EMAModel
 
+    keep()
     if spec.threads:
         torch.set_num_threads(spec.threads)
     device = torch.device(best_device())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,7 @@ from lab.evaluate import target_of, trigger_of
 from lab.heap import give_back
 from lab.models import Card, Checkpoint, Net
 from lab.ops import OPERATIONS, TABLES, final
+from lab.places import ROOT
 from lab.progress import Tick
 from lab.triggers import Corner, GreyBox
 from lab.variants import Options
@@ -247,6 +249,35 @@ def test_free_memory_between_what_is_held_goes_back():
     give_back()
     assert process.memory_info().rss - before < 100e6
     assert len(small) == 2000
+
+
+FAULTS = """
+import resource
+import numpy as np
+from lab.heap import keep
+
+def step():
+    held = [np.ones(1_000_000) for _ in range(8)]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+{keep}
+step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's way of keeping memory")
+def test_a_network_s_memory_is_at_hand_in_its_next_step():
+    given_back, kept = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS.format(keep=keep)], cwd=ROOT, text=True))
+        for keep in ("", "keep()")
+    )
+    assert kept < 0.1 * given_back
 
 
 class Positive(Options):
