@@ -34,7 +34,6 @@ class Denoiser:
     """
 
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
-        keep()
         self.device = torch.device(device or best_device())
         self.exact = exact
         self.bf16 = not exact and is_faster_in_bf16(self.device)
@@ -94,6 +93,7 @@ class Denoiser:
             example = tuple(tensor[:size] for tensor in whole)
             self.network, self.becomes_graph = graph(self.network, example), False
         WORKSHOP.called = time.monotonic()
+        keep()
         if self.exact:
             with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
                 return spread(self.network, whole, size, self.cores)

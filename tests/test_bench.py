@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import psutil
@@ -13,7 +14,9 @@ from lab.bench import BENCHES, STUDIES, Case, base, compare, costs, layers, serv
 from lab.bench import metrics as metric_cases
 from lab.bench import sampling as sampling_cases
 from lab.bench import training as training_cases
+from lab.bench.apart import rivals
 from lab.data import Digits
+from lab.errors import LabError
 from lab.models import Net, fresh
 from lab.ops import OPERATIONS, final
 from lab.sampling import DDIM, DDPM
@@ -59,6 +62,32 @@ def test_both_ways_are_run_alike():
     runs = []
     compare(Case("counting", "counting", lambda: runs.append("ours"), lambda: runs.append("rival")), 2)
     assert runs == ["ours", "rival"] * 3
+
+
+def test_a_rival_that_runs_elsewhere_says_its_own_seconds(monkeypatch):
+    clock = Clock(monkeypatch)
+    case = Case("a", "b", clock.lasting(99, 1, 1), lambda: pytest.fail("it ran here"))
+    timing = compare(case, 2, rival=iter([99.0, 3.0, 5.0]).__next__)
+    assert (timing.low, timing.ratio, timing.high) == (3, 4, 5)
+
+
+def test_rivals_have_a_process_of_their_own_until_the_part_is_done():
+    with rivals("metrics", quick=True) as apart:
+        assert apart.of(0)() > 0 and apart.process.pid != os.getpid()
+    assert apart.process.returncode == 0
+
+
+def test_a_process_of_rivals_that_has_ended_is_a_sentence_and_no_time():
+    with rivals("metrics", quick=True) as apart:
+        apart.process.kill()
+        for _ in range(2):  # the second finds the pipe broken, too
+            with pytest.raises(LabError, match="has ended"):
+                apart.of(0)()
+
+
+def test_what_is_a_process_already_or_the_lab_itself_needs_none():
+    with rivals("startup", quick=True) as apart:
+        assert apart is None
 
 
 def test_cold_processes_are_not_warmed_up():

@@ -1,4 +1,4 @@
-"""A case: our way and a rival's way through the same work, timed in turns in one process."""
+"""A case: our way and a rival's way through the same work, timed in turns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from lab.variants import Options
+
+Seconds: TypeAlias = "Callable[[], float]"  # of a run
 
 
 def nothing() -> None:
@@ -56,22 +58,23 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def compare_once(case: Case) -> tuple[float, float]:
+def compare_once(case: Case, rival: Seconds | None = None) -> tuple[float, float]:
     """Seconds of one run of each."""
     case.before_ours()
     ours = timed(case.ours)
     case.before_rival()
-    return ours, timed(case.rival)
+    return ours, rival() if rival else timed(case.rival)
 
 
-def compare(case: Case, repeats: int, peak: float = 0.0) -> Timing:
-    """Time both in turns, so that a noisy neighbour disturbs both alike; the first run in this process only warms up.
+def compare(case: Case, repeats: int, peak: float = 0.0, rival: Seconds | None = None) -> Timing:
+    """Time both in turns, so that a noisy neighbour disturbs both alike; the first run of a process only warms up.
 
     peak: matmul operations a second of this machine; 0 where it is no limit of this case.
+    rival: what runs the rival elsewhere; without it, it runs in this process.
     """
     if not case.is_cold:
-        compare_once(case)
-    pairs = [compare_once(case) for _ in range(repeats)]
+        compare_once(case, rival)
+    pairs = [compare_once(case, rival) for _ in range(repeats)]
     ours, rivals = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratios = [rival / our for our, rival in pairs]
     return Timing(

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lab.bench import BENCHES, STUDIES, compare, machine
+from lab.bench import BENCHES, STUDIES, Case, compare, machine
+from lab.bench.apart import rivals
+from lab.bench.base import Seconds
 from lab.borrowed import torch
 from lab.engine import best_device
 from lab.precision import is_faster_in_bf16
@@ -37,10 +39,17 @@ def bench(options: BenchOptions) -> Iterator[Tick | dict[str, Any]]:
     found: dict[str, list[dict[str, Any]]] = {"timings": [], **{name: [] for name in STUDIES}}
     names = [*BENCHES, *STUDIES] if options.what == "all" else [options.what]
     for k, name in enumerate(names):
-        for case in BENCHES[name](options.quick) if name in BENCHES else ():
+        for case, rival in _cases(name, options.quick) if name in BENCHES else ():
             yield Tick(k, len(names), text=case.name)
-            found["timings"].append(compare(case, options.repeats, peak).model_dump(mode="json"))
+            found["timings"].append(compare(case, options.repeats, peak, rival).model_dump(mode="json"))
         for row in STUDIES[name](options.quick) if name in STUDIES else ():
             yield Tick(k, len(names), text=f"{name}: {row.model_dump()['name']}")
             found[name].append(row.model_dump(mode="json"))
     yield {"machine": {**machine.describe(), "matmul GF/s": round(peak / 1e9, 1)}, **found}
+
+
+def _cases(part: str, quick: bool) -> Iterator[tuple[Case, Seconds | None]]:
+    """Each with what runs its rival in a process of its own, where it has one."""
+    with rivals(part, quick) as apart:
+        for k, case in enumerate(BENCHES[part](quick)):
+            yield case, apart.of(k) if apart else None
