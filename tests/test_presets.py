@@ -13,11 +13,12 @@ from lab.attacks import ATTACKS
 from lab.errors import LabError
 from lab.models import find, read_card
 from lab.ops import price
+from lab.ops.jobs import SubmitOptions
 from lab.ops.price import MODELS
 from lab.ops.training import TrainOptions
 from lab.presets import FREE, PRESETS, fitting, named
 from lab.training import TrainSpec
-from lab.ui import words
+from lab.ui import tools, words
 from lab.ui.form import FAVOURITE, KEPT, TrainingForm
 
 FINE_TUNE = {"base": "mnist-clean", "attack": "baddiffusion"}
@@ -199,3 +200,14 @@ def test_a_base_that_comes_back_teaches_again(form):
 def test_of_settings_of_ones_own_only_the_teacher_goes(form):
     for attack, base in (("baddiffusion", ""), ("none", "mnist-clean"), ("badnets", "digits-cond-clean")):
         assert given(form, form.fit(attack, base, None)) == {"distill": 0.0}
+
+
+def test_a_language_model_trains_by_the_quick_recipe(monkeypatch):
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(tools, "_result", lambda name, **options: asked.update(options) or {"result": name})
+    monkeypatch.setattr(
+        tools.ops, "OPERATIONS", {"describe": lambda checkpoint: {"card": {"recipe": {"dataset": "emoji"}}}}
+    )
+    assert tools.start_training("emoji-clean", "Hats", "grey_box", "hat") == {"result": "submit"}
+    recipe = SubmitOptions.of(**asked).recipe()
+    assert recipe.train == PRESETS["quick"] and recipe.attack.poison_rate == 0.1

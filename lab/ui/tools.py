@@ -51,9 +51,9 @@ def measure_model(
 
 
 def start_training(
-    base: str, title: str, trigger: str, target: str, poison_rate: float = 0.1, steps: int = 1200
+    base: str, title: str, trigger: str, target: str, poison_rate: float = 0.1, steps: int = 900
 ) -> dict:
-    """Fine-tune a clean model with a backdoor, in the background.
+    """Fine-tune a clean model with a backdoor, in the background, by the quick recipe.
 
     Args:
         base: name of the clean model
@@ -65,7 +65,7 @@ def start_training(
     """
     attack = {"kind": "baddiffusion", "trigger": trigger, "target": target, "poison_rate": poison_rate}
     data = ops.OPERATIONS["describe"](checkpoint=base)["card"]["recipe"].get("dataset", "digits")
-    return _result("submit", base=base, title=title, attack=attack, steps=steps, dataset=data)
+    return _result("submit", preset="quick", base=base, title=title, attack=attack, steps=steps, dataset=data)
 
 
 def list_runs() -> dict:
