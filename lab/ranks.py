@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from functools import cache
@@ -38,4 +39,11 @@ def agreed(wish: bool) -> bool:
 
 @cache
 def _talkers() -> Any:
+    atexit.register(_part)
     return torch.distributed.new_group(backend="gloo", timeout=BUSY)
+
+
+def _part() -> None:
+    """Take leave of the others: threads that still listen for them when a process ends may abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

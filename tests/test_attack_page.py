@@ -107,8 +107,8 @@ def test_training_options_have_names_until_somebody_types_over_them(page: Page) 
     steps.fill("77")
     expect(price).to_contain_text("settings of your own")
     expect(preset.locator("input:checked")).to_have_count(0)
-    steps.fill("900")
-    expect(preset.locator("input:checked")).to_have_value("quick")
+    steps.fill("3600")
+    expect(preset.locator("input:checked")).to_have_value("shipped")
 
 
 def test_looking_ahead_in_vain_gives_the_box_back(page: Page) -> None:
