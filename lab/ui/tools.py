@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lab import ops
+from lab.recipe import QUICK
 from lab.ui.guard import guarded
 
 _DEVICE = Lock()  # tools do not wait in the page's queue; here they wait for each other
@@ -51,7 +52,7 @@ def measure_model(
 
 
 def start_training(
-    base: str, title: str, trigger: str, target: str, poison_rate: float = 0.1, steps: int = 900
+    base: str, title: str, trigger: str, target: str, poison_rate: float = 0.1, steps: int = QUICK.steps
 ) -> dict:
     """Fine-tune a clean model with a backdoor, in the background, by the quick recipe.
 
