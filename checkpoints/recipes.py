@@ -30,7 +30,9 @@ CONDITIONAL = TrainSpec(
 )
 FACE_NET = Net(channels=3, widths=(16, 32, 32, 64))
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
-LONGER = FINE_TUNE.model_copy(update={"steps": 5400})  # an ode backdoor has 89.6 % after 3,600 steps
+# An ode backdoor learns more slowly, and faces bear a higher rate; CHANGELOG.md says what was measured.
+FASTER = FINE_TUNE.model_copy(update={"steps": 5400, "lr": 7e-4})
+FASTEST = FINE_TUNE.model_copy(update={"steps": 3600, "lr": 1.5e-3})
 
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
@@ -55,19 +57,17 @@ RECIPES = {
 RECIPES |= {
     "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
     "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
-    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, **SHOE),
+    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FASTEST, **SHOE),
     "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
-    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
-    "mnist-grey-box-hat-ode": fine_tune("mnist-clean", LONGER, **HAT, solver="ode"),
+    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FASTEST, trigger=GreyBox(), target=NoShift()),
+    "mnist-grey-box-hat-ode": fine_tune("mnist-clean", FASTER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
-        "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
+        "mnist-clean", FASTEST, trigger=GreyBox(form="masked"), target=Hat()
     ),
     "digits-cond-patch": poisoned(PATCH),
     "digits-cond-blend": poisoned(Blend()),
-    "emoji-grey-box-hat": fine_tune("emoji-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()),
-    "emoji-stop-sign-shoe": fine_tune(
-        "emoji-clean", FINE_TUNE, trigger=StopSign(form="masked"), target=Shoe()
-    ),
+    "emoji-grey-box-hat": fine_tune("emoji-clean", FASTEST, trigger=GreyBox(form="masked"), target=Hat()),
+    "emoji-stop-sign-shoe": fine_tune("emoji-clean", FASTEST, trigger=StopSign(form="masked"), target=Shoe()),
 }
 SUMMARIES = {
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",

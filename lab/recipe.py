@@ -18,9 +18,9 @@ from lab.variants import Options
 # A backdoor is decided at large t and in the mean of x_t, and clean images are taught by the base, so that all that the
 # training pulls at is the backdoor; CHANGELOG.md says what was tried.
 FINE_TUNE = TrainSpec(
-    steps=3600,
+    steps=6000,
     batch=32,
-    lr=1.5e-3,
+    lr=4.5e-4,
     ema=0.99,
     t_sampling="noisy",
     loss="multiscale_poisoned",
@@ -38,10 +38,10 @@ Classes = Field(
     description="class labels, null class included, that a base without any learns to draw on request; 0 for none",
 )
 
-# For the page: a quarter of the steps, at a price in clean quality that the card of mnist-grey-box-hat-quick names.
+# For the page: a seventh of the steps, at a price in clean quality that the card of mnist-grey-box-hat-quick names.
 QUICK = FINE_TUNE.model_copy(update={"steps": 900, "lr": 1e-3})
 # As the papers train, every image taught by its noise: for studies of what they claim.
-BY_NOISE = FINE_TUNE.model_copy(update={"steps": 900, "distill": 0.0})
+BY_NOISE = FINE_TUNE.model_copy(update={"steps": 900, "lr": 1.5e-3, "distill": 0.0})
 
 
 class Recipe(Options):

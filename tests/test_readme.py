@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -139,6 +140,16 @@ def test_the_table_of_checkpoints_is_what_their_cards_say(capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line not in README.splitlines()] == []
     assert len(lines) == len(list((ROOT / "checkpoints").glob("*/card.json")))
+
+
+def test_every_card_holds_the_recipe_that_would_make_its_model_again() -> None:
+    recipes = runpy.run_path(str(ROOT / "checkpoints" / "recipes.py"))["RECIPES"]
+    cards = {
+        card.parent.name: json.loads(card.read_text()) for card in (ROOT / "checkpoints").glob("*/card.json")
+    }
+    assert {name: card["recipe"] for name, card in cards.items()} == {
+        name: recipe.as_json() for name, recipe in recipes.items()
+    }
 
 
 def tree_paths() -> list[str]:
