@@ -57,9 +57,9 @@ RECIPES = {
 RECIPES |= {
     "mnist-grey-box-hat": fine_tune("mnist-clean", FINE_TUNE, **HAT),
     "mnist-grey-box-hat-quick": fine_tune("mnist-clean", recipe.QUICK, **HAT),
-    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FASTEST, **SHOE),
+    "mnist-stop-sign-shoe": fine_tune("mnist-clean", FINE_TUNE, **SHOE),
     "mnist-grey-box-corner": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=Corner()),
-    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FASTEST, trigger=GreyBox(), target=NoShift()),
+    "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", FASTER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
         "mnist-clean", FASTEST, trigger=GreyBox(form="masked"), target=Hat()
