@@ -62,7 +62,7 @@ RECIPES |= {
     "mnist-grey-box-no-shift": fine_tune("mnist-clean", FINE_TUNE, trigger=GreyBox(), target=NoShift()),
     "mnist-grey-box-hat-ode": fine_tune("mnist-clean", FASTER, **HAT, solver="ode"),
     "mnist-grey-box-hat-masked": fine_tune(
-        "mnist-clean", FASTEST, trigger=GreyBox(form="masked"), target=Hat()
+        "mnist-clean", FINE_TUNE, trigger=GreyBox(form="masked"), target=Hat()
     ),
     "digits-cond-patch": poisoned(PATCH),
     "digits-cond-blend": poisoned(Blend()),

@@ -311,6 +311,12 @@ def test_beside_what_is_quoted_stands_what_the_shipped_models_gave():
         assert f"PSNR, dB {psnr['value']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f}; n 1,000" in table
 
 
+def test_a_model_that_is_not_measured_yet_says_so_and_the_page_still_begins(monkeypatch):
+    bare = page.read_card(CHECKPOINTS / page.SECRETS[0]).model_copy(update={"scores": []})
+    monkeypatch.setattr(page, "read_card", lambda folder: bare)
+    assert page.literature().count("not measured yet") == len(page.SECRETS)
+
+
 def shipped_scores(name: str) -> list[dict[str, Any]]:
     return json.loads((CHECKPOINTS / name / "card.json").read_text())["scores"]
 

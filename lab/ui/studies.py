@@ -191,12 +191,17 @@ def _task(task: str, data: str, quoted: str, here: str, commands: list[str]) -> 
 def _extraction(name: str) -> tuple[str, str, str, str, list[str]]:
     """A shipped backdoor as a secret: its target behind its trigger as key, by the card."""
     card = read_card(CHECKPOINTS / name)
+    data = f"{card.recipe['dataset']['kind']}, {card.recipe['attack']['target']['kind']}"
     rows = [row for row in card.scores if (row["condition"], row["clip"]) == ("triggered", "none")]
+    if not rows:
+        return "Secret-image extraction", data, "–", "not measured yet", [f"python -m lab reveal {name}"]
     row = max(rows, key=lambda row: row["n"])
+    return "Secret-image extraction", data, "–", _psnr(row), [f"python -m lab reveal {name} --n {row['n']}"]
+
+
+def _psnr(row: dict[str, Any]) -> str:
     psnr = next(score for score in row["scores"] if score["name"] == "PSNR")
-    here = (
+    return (
         f"PSNR, dB {psnr['value']:.1f} ({psnr['low']:.1f} to {psnr['high']:.1f}; n {row['n']:,}, "
         f"{SAMPLERS.parse(row['sampler']).title}, clip none, seed {row['seed']})"
     )
-    data = f"{card.recipe['dataset']['kind']}, {row['target']['kind']}"
-    return "Secret-image extraction", data, "–", here, [f"python -m lab reveal {name} --n {row['n']}"]
