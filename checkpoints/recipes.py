@@ -30,7 +30,7 @@ CONDITIONAL = TrainSpec(
 )
 FACE_NET = Net(channels=3, widths=(16, 32, 32, 64))
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
-# An ode backdoor learns more slowly, and faces bear a higher rate; CHANGELOG.md says what was measured.
+# An ode backdoor learns more slowly; faces were taught fast. CHANGELOG.md says what was measured.
 FASTER = FINE_TUNE.model_copy(update={"steps": 5400, "lr": 7e-4})
 FASTEST = FINE_TUNE.model_copy(update={"steps": 3600, "lr": 1.5e-3})
 
