@@ -28,6 +28,7 @@ from lab.graph import Eps, Part, eps_of, graph
 from lab.pictures import write_atomically
 from lab.places import ROOT, home
 from lab.planes import plane_by_plane
+from lab.precision import in_bfloat16
 from lab.priority import going_first, somebody_waits
 from lab.processes import end
 from lab.variants import Options
@@ -35,6 +36,7 @@ from lab.variants import Options
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORM = 2  # of what is compiled: whoever changes it makes what lies on the shelves another network
 LARGEST = 63  # images a call: diffusers' upsampling takes another path from 64 on
 EXAMPLE = 32
 WORTH = 1.05  # times as fast as the graph: less is noise
@@ -70,14 +72,14 @@ class Blueprint(Options):
 
         libraries = (sys.platform, torch.__version__, diffusers.__version__)
         machine = (torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
-        content = json.dumps([self.config, self.dtype, self.cores, libraries, machine], sort_keys=True)
+        content = json.dumps([FORM, self.config, self.dtype, self.cores, libraries, machine], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def build(self) -> Any:
         """A network of this architecture, its weights being of no concern."""
         unet = diffusers_class("UNet2DModel")(**self.config).eval().requires_grad_(False)
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return torch.nn.Module.to(unet, dtype=dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        unet = torch.nn.Module.to(unet, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        return in_bfloat16(unet) if self.dtype == "bfloat16" else unet
 
     def example(self) -> Part:
         """Inputs of a call: x_t, t and, where the network has classes, labels."""

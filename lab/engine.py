@@ -13,7 +13,7 @@ from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
 from lab.heap import keep
 from lab.planes import plane_by_plane
-from lab.precision import is_faster_in_bf16
+from lab.precision import in_bfloat16, is_faster_in_bf16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,8 @@ class Denoiser:
 
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it. A GPU
     convolves float32 with TF32's ten bits unless it is told not to.
-    Otherwise channels last, in bfloat16 where the device is fast at it, in chunks, so that memory is bounded. On a CPU
+    Otherwise channels last, in bfloat16 where the device is fast at it (but for the last two layers), in chunks, so that
+    memory is bounded. On a CPU
     the network becomes a graph, which runs without Python, and each core takes a share of the images, since cores that
     meet once a step wait less than cores that meet in every layer. What was compiled of it while nobody waited has fewer
     meetings; all cores work on one call of it, where that was measured to be faster.
@@ -55,9 +56,11 @@ class Denoiser:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
-        torch.nn.Module.to(ready, dtype=self.dtype, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
+        torch.nn.Module.to(ready, dtype=torch.float32, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
         ready = torch.nn.Module.to(ready, self.device)
-        return plane_by_plane(ready) if self.bf16 and self.device.type == "cpu" else ready
+        if not self.bf16:
+            return ready
+        return plane_by_plane(in_bfloat16(ready)) if self.device.type == "cpu" else in_bfloat16(ready)
 
     def _take_compiled(self, ready: Any, blueprint: Blueprint) -> None:
         verdict = compiling.verdict(blueprint)

@@ -23,7 +23,7 @@ from lab.heap import keep
 from lab.images import Images
 from lab.losses import Lesson, Losses, loss_of, mse, snr_weight
 from lab.models import Checkpoint
-from lab.precision import is_faster_in_bf16
+from lab.precision import answer_in_float32, is_faster_in_bf16
 from lab.progress import Tick
 from lab.teacher import Teacher
 from lab.variants import Options
@@ -251,6 +251,7 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
     cores = torch.get_num_threads() if alone else 1
     teacher = Teacher(checkpoint.unet, device, bf16, cores) if spec.distill else None
     unet = checkpoint.unet.train().requires_grad_(True)
+    unet = answer_in_float32(unet) if bf16 else unet
     optimizer = torch.optim.AdamW(
         unet.parameters(), spec.lr, BETAS, weight_decay=spec.weight_decay, fused=True
     )

@@ -1,14 +1,18 @@
-"""bfloat16 is used where it was measured to be faster, and not where a processor merely has it."""
+"""bfloat16 is used where it was measured to be faster, and not in the layers that the answer comes from."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import cycle
+from typing import Any
 
 import pytest
 import torch
 
-from lab import precision
-from lab.engine import best_device
+from lab import engine, precision, training
+from lab.diffusion import Schedule
+from lab.engine import Denoiser, best_device
+from lab.models import Card, Checkpoint, Net, load
 
 CPU = torch.device("cpu")
 
@@ -62,3 +66,67 @@ def test_two_convolutions_that_are_timed_give_the_same_format_as_they_are_named_
 
 def test_this_device_has_an_answer():
     assert isinstance(precision.is_faster_in_bf16(torch.device(best_device())), bool)
+
+
+# The answer -------------------------------------------------------------------------------------------------------
+
+
+def moved(rounded: Any, unet: Any) -> float:
+    """By how much one network's noise differs from another's, the same in every pixel: of its channels the most."""
+    draw = torch.Generator().manual_seed(0)
+    x, t = torch.randn(8, 3, 32, 32, generator=draw).bfloat16(), torch.full((8,), 900)
+    with torch.no_grad():
+        difference = rounded(x, t).sample.float() - unet(x.float(), t).sample
+    return float(difference.mean((0, 2, 3)).abs().max())
+
+
+def test_bfloat16_does_not_colour_the_pictures(monkeypatch):
+    """Faces whose other weights are numbers of bfloat16 already, so that all that is left to round is the answer."""
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: True)
+    faces = load("emoji-clean").unet
+    for name, weight in faces.state_dict().items():
+        if not name.startswith(precision.HEAD):
+            weight.copy_(weight.bfloat16())
+    ready = Denoiser(faces, device="cpu").copy_of(faces)
+    assert ready.conv_in.weight.dtype == torch.bfloat16
+    assert moved(ready, faces) < 5e-4 < 2e-3 < moved(deepcopy(faces).bfloat16(), faces)
+
+
+def test_what_rounding_adds_everywhere_is_taken_back():
+    faces = load("emoji-clean").unet
+    ready = precision.in_bfloat16(deepcopy(faces))
+    assert moved(ready, faces) < 5e-4
+    ready.conv_out.bias.copy_(faces.conv_out.bias)
+    assert moved(ready, faces) > 1e-3
+
+
+def test_classes_and_other_networks_are_rounded_too():
+    x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 700]), torch.tensor([0, 3])
+    unet = Net(side=8, widths=(8, 16), classes=4).build(0).eval().requires_grad_(False)
+    ready = precision.in_bfloat16(deepcopy(unet))
+    said, wanted = ready(x.bfloat16(), t, labels).sample, unet(x, t, labels).sample
+    assert said.dtype == torch.float32 and (said - wanted).abs().max() < 0.05
+    assert precision.in_bfloat16(torch.nn.Linear(2, 2)).weight.dtype == torch.bfloat16
+
+
+def test_a_training_in_bfloat16_answers_in_float32(monkeypatch):
+    """And learns from that: what lies between is in bfloat16, and every layer has its gradient."""
+    monkeypatch.setattr(training, "is_faster_in_bf16", lambda device: True)
+    unet, seen = Net(side=8, widths=(8, 16)).build(0), {}
+    checkpoint = Checkpoint(unet, Schedule.linear(), Card())
+    trainer = training.prepare(checkpoint, training.TrainSpec(steps=1, batch=2))
+    for name in ("conv_in", "conv_norm_out", "conv_out"):
+        layer = trainer.accelerator.unwrap_model(trainer.unet).get_submodule(name)
+        layer.register_forward_hook(lambda _, given, answer, name=name: seen.update({name: answer.dtype}))
+    with trainer.accelerator.autocast():
+        trainer.unet(torch.randn(2, 1, 8, 8), torch.tensor([1, 900])).sample.sum().backward()
+    assert seen == {"conv_in": torch.bfloat16, "conv_norm_out": torch.float32, "conv_out": torch.float32}
+    assert all(p.grad is not None for p in unet.parameters())
+
+
+def test_a_copy_answers_by_its_own_weights():
+    unet = precision.answer_in_float32(Net(side=8, widths=(8, 16)).build(0).eval())
+    twin, x, t = deepcopy(unet), torch.randn(1, 1, 8, 8), torch.tensor([5])
+    with torch.no_grad():
+        twin.conv_out.weight.zero_(), twin.conv_out.bias.fill_(3.0)
+        assert (twin(x, t).sample == 3).all() and not (unet(x, t).sample == 3).any()
