@@ -79,7 +79,9 @@ class Blueprint(Options):
         """A network of this architecture, its weights being of no concern."""
         unet = diffusers_class("UNet2DModel")(**self.config).eval().requires_grad_(False)
         unet = torch.nn.Module.to(unet, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in its stubs
-        return in_bfloat16(unet) if self.dtype == "bfloat16" else unet
+        if self.dtype == "bfloat16":
+            in_bfloat16(unet)
+        return unet
 
     def example(self) -> Part:
         """Inputs of a call: x_t, t and, where the network has classes, labels."""

@@ -13,7 +13,7 @@ from lab.crew import cores, spread
 from lab.graph import CudaGraph, Eps, Part, eps_of, graph
 from lab.heap import keep
 from lab.planes import plane_by_plane
-from lab.precision import in_bfloat16, is_faster_in_bf16
+from lab.precision import TOLERANCE, in_bfloat16, is_faster_in_bf16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +27,8 @@ class Denoiser:
 
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it. A GPU
     convolves float32 with TF32's ten bits unless it is told not to.
-    Otherwise channels last, in bfloat16 where the device is fast at it (but for the last two layers), in chunks, so that
-    memory is bounded. On a CPU
+    Otherwise channels last, in bfloat16 where the device is fast at it and the answer stays within TOLERANCE, in chunks, so
+    that memory is bounded. On a CPU
     the network becomes a graph, which runs without Python, and each core takes a share of the images, since cores that
     meet once a step wait less than cores that meet in every layer. What was compiled of it while nobody waited has fewer
     meetings; all cores work on one call of it, where that was measured to be faster.
@@ -38,6 +38,9 @@ class Denoiser:
         self.device = torch.device(device or best_device())
         self.exact = exact
         self.bf16 = not exact and is_faster_in_bf16(self.device)
+        self.rounding: float | None = (
+            None  # by how much of it bfloat16 changes the predicted noise, where that was asked
+        )
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
@@ -54,13 +57,20 @@ class Denoiser:
 
     def copy_of(self, unet: Any) -> Any:
         """Weights cast once, and not in every call as autocast does; the given network stays as it is."""
+        ready = self._in_float32(unet)
+        if not self.bf16:
+            return ready
+        self.rounding = in_bfloat16(ready)
+        if self.rounding is not None and not self.rounding <= TOLERANCE:  # nor for what is no number
+            self.bf16 = False
+            return self._in_float32(unet)
+        return plane_by_plane(ready) if self.device.type == "cpu" else ready
+
+    def _in_float32(self, unet: Any) -> Any:
         ready = copy.deepcopy(unet).eval().requires_grad_(False)
         # Module.to, since diffusers' own complains about every cast that is not part of its loading
         torch.nn.Module.to(ready, dtype=torch.float32, memory_format=self.layout)  # pyright: ignore[reportCallIssue]  # missing in its stubs
-        ready = torch.nn.Module.to(ready, self.device)
-        if not self.bf16:
-            return ready
-        return plane_by_plane(in_bfloat16(ready)) if self.device.type == "cpu" else in_bfloat16(ready)
+        return torch.nn.Module.to(ready, self.device)
 
     def _take_compiled(self, ready: Any, blueprint: Blueprint) -> None:
         verdict = compiling.verdict(blueprint)
@@ -85,9 +95,17 @@ class Denoiser:
         if self.exact:
             return f"{where}, exact: float32, one image at a time"
         cores = f", {self.cores} core{'s' * (self.cores > 1)}" if self.device.type == "cpu" else ""
-        has, lacks = "bfloat16, which this device has", "float32, since this device has no fast bfloat16"
         compiled = f"; {self.compiled}" if self.compiled else ""
-        return f"{where}{cores}, {has if self.bf16 else lacks}{compiled}"
+        return f"{where}{cores}, {self._format()}{compiled}"
+
+    def _format(self) -> str:
+        """The number format, and why."""
+        off = f"{self.rounding:.1%}" if self.rounding is not None else ""
+        if self.bf16:
+            return "bfloat16, which this device has" + f" (within {off} of float32)" * bool(off)
+        if off:
+            return f"float32, since this network in bfloat16 is {off} off, more than {TOLERANCE:.0%}"
+        return "float32, since this device has no fast bfloat16"
 
     def __call__(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predicted noise (B, C, H, W) float32, for x (B, C, H, W), t (B,) and labels (B,) where the net has classes."""

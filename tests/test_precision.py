@@ -94,7 +94,8 @@ def test_bfloat16_does_not_colour_the_pictures(monkeypatch):
 
 def test_what_rounding_adds_everywhere_is_taken_back():
     faces = load("emoji-clean").unet
-    ready = precision.in_bfloat16(deepcopy(faces))
+    ready = deepcopy(faces)
+    precision.in_bfloat16(ready)
     assert moved(ready, faces) < 5e-4
     ready.conv_out.bias.copy_(faces.conv_out.bias)
     assert moved(ready, faces) > 1e-3
@@ -103,10 +104,31 @@ def test_what_rounding_adds_everywhere_is_taken_back():
 def test_classes_and_other_networks_are_rounded_too():
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 700]), torch.tensor([0, 3])
     unet = Net(side=8, widths=(8, 16), classes=4).build(0).eval().requires_grad_(False)
-    ready = precision.in_bfloat16(deepcopy(unet))
+    ready = deepcopy(unet)
+    off = precision.in_bfloat16(ready)
     said, wanted = ready(x.bfloat16(), t, labels).sample, unet(x, t, labels).sample
     assert said.dtype == torch.float32 and (said - wanted).abs().max() < 0.05
-    assert precision.in_bfloat16(torch.nn.Linear(2, 2)).weight.dtype == torch.bfloat16
+    assert off and 0 < off < precision.TOLERANCE
+    line = torch.nn.Linear(2, 2)
+    assert precision.in_bfloat16(line) is None and line.weight.dtype == torch.bfloat16
+
+
+def test_a_network_that_bfloat16_changes_stays_in_float32_and_says_so(monkeypatch):
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: True)
+    unet = Net(side=8, widths=(8, 16)).build(0).eval()
+    assert "bfloat16, which this device has (within " in Denoiser(unet, device="cpu").reason
+    monkeypatch.setattr(engine, "TOLERANCE", 1e-6)
+    left, x, t = Denoiser(unet, device="cpu"), torch.randn(2, 1, 8, 8), torch.tensor([3, 700])
+    assert "float32, since this network in bfloat16 is " in left.reason
+    assert left.dtype == torch.float32
+    assert (left(x, t) - Denoiser(unet, True, "cpu")(x, t)).abs().max() < 1e-5
+
+
+def test_a_network_whose_answer_is_no_number_is_not_rounded(monkeypatch):
+    monkeypatch.setattr(engine, "is_faster_in_bf16", lambda device: True)
+    unet = Net(side=8, widths=(8, 16)).build(0).eval().requires_grad_(False)
+    unet.conv_in.weight.fill_(float("nan"))
+    assert Denoiser(unet, device="cpu").dtype == torch.float32
 
 
 def test_a_training_in_bfloat16_answers_in_float32(monkeypatch):
