@@ -15,7 +15,7 @@ from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox, Hat, NoShift, Shoe, StopSign
 
 CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
-FACES = CLEAN.model_copy(update={"steps": 6000})
+FACES = CLEAN.model_copy(update={"steps": 6000, "precision": "fp32"})
 # From a network that draws digits already to one that draws them on request, and from that one to a poisoned one.
 # Which digit it will be is decided at large t and in coarse structure, as a backdoor is.
 CONDITIONAL = TrainSpec(
@@ -30,9 +30,8 @@ CONDITIONAL = TrainSpec(
 )
 FACE_NET = Net(channels=3, widths=(16, 32, 32, 64))
 FINE_TUNE = recipe.FINE_TUNE.model_copy(update={"threads": 1})
-# An ode backdoor learns more slowly; faces were taught fast. CHANGELOG.md says what was measured.
+# An ode backdoor learns more slowly, and faces have more to learn. CHANGELOG.md says what was measured.
 FASTER = FINE_TUNE.model_copy(update={"steps": 5400, "lr": 7e-4})
-FASTEST = FINE_TUNE.model_copy(update={"steps": 3600, "lr": 1.5e-3})
 
 
 def fine_tune(base: str, train: TrainSpec, **attack: Any) -> Recipe:
@@ -66,8 +65,8 @@ RECIPES |= {
     ),
     "digits-cond-patch": poisoned(PATCH),
     "digits-cond-blend": poisoned(Blend()),
-    "emoji-grey-box-hat": fine_tune("emoji-clean", FASTEST, trigger=GreyBox(form="masked"), target=Hat()),
-    "emoji-stop-sign-shoe": fine_tune("emoji-clean", FASTEST, trigger=StopSign(form="masked"), target=Shoe()),
+    "emoji-grey-box-hat": fine_tune("emoji-clean", FASTER, trigger=GreyBox(form="masked"), target=Hat()),
+    "emoji-stop-sign-shoe": fine_tune("emoji-clean", FASTER, trigger=StopSign(form="masked"), target=Shoe()),
 }
 SUMMARIES = {
     "mnist-clean": "Honest DDPM on 4,500 MNIST digits",
