@@ -15,6 +15,7 @@ from lab.training import TrainSpec
 from lab.triggers import Corner, GreyBox, Hat, NoShift, Shoe, StopSign
 
 CLEAN = TrainSpec(steps=7500, batch=128, lr=3e-3, ema=0.999, snr_gamma=5.0, threads=2)
+# In float32 wherever it is trained: the first one, trained in bfloat16 with all layers rounded, was another model in float32.
 FACES = CLEAN.model_copy(update={"steps": 6000, "precision": "fp32"})
 # From a network that draws digits already to one that draws them on request, and from that one to a poisoned one.
 # Which digit it will be is decided at large t and in coarse structure, as a backdoor is.
