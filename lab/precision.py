@@ -102,7 +102,7 @@ def answer_in_float32(unet: Any) -> Any:
     """Let a diffusers UNet compute its last two layers in float32, whatever the others compute in; returns it.
 
     Rounding their weights to bfloat16 moves the predicted noise by the same few thousandths in every pixel, of every
-    image and at every t. Sampling adds that up: faces came out in another colour. No other layer moves it half as much.
+    image and at every t. Sampling adds that up: faces came out in another colour. No other layer moves it as much.
     """
     for layer in (getattr(unet, name) for name in HEAD if hasattr(unet, name)):
         layer.forward = MethodType(_in_float32, layer)  # a deep copy binds it to its own layer
