@@ -28,19 +28,16 @@ class Denoiser:
     exact: plain float32, one image at a time, so that picture k is bit for bit the same whatever stands beside it. A GPU
     convolves float32 with TF32's ten bits unless it is told not to.
     Otherwise channels last, in bfloat16 where the device is fast at it and the answer stays within TOLERANCE, in chunks, so
-    that memory is bounded. On a CPU
-    the network becomes a graph, which runs without Python, and each core takes a share of the images, since cores that
-    meet once a step wait less than cores that meet in every layer. What was compiled of it while nobody waited has fewer
-    meetings; all cores work on one call of it, where that was measured to be faster.
+    that memory is bounded. On a CPU the network becomes a graph, which runs without Python, and each core takes a share of
+    the images, since cores that meet once a step wait less than cores that meet in every layer. What was compiled of it
+    while nobody waited has fewer meetings; all cores work on one call of it, where that was measured to be faster.
     """
 
     def __init__(self, unet: Any, exact: bool = False, device: str | torch.device | None = None):
         self.device = torch.device(device or best_device())
         self.exact = exact
         self.bf16 = not exact and is_faster_in_bf16(self.device)
-        self.rounding: float | None = (
-            None  # by how much of it bfloat16 changes the predicted noise, where that was asked
-        )
+        self.rounding: float | None = None  # what bfloat16 changes of the predicted noise, where it was asked
         # MPS has no kernels for it; elsewhere convolutions would turn the layout round in every call
         self.layout = torch.contiguous_format if exact or self.device.type == "mps" else torch.channels_last
         self.cores = cores() if self.device.type == "cpu" and not exact else 1
