@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from lab.crew import spread
 from lab.graph import Eps, Part, eps_of, graph
-from lab.precision import answer_in_float32
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,7 @@ class Teacher:
 
     def __init__(self, unet: Any, device: torch.device, bf16: bool, cores: int):
         twin = deepcopy(unet).eval().requires_grad_(False).to(device)
-        self.network: Eps = eps_of(answer_in_float32(twin) if bf16 else twin, bf16)
+        self.network: Eps = eps_of(twin, bf16)
         self.cores, self.becomes_graph = cores, device.type == "cpu"
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:

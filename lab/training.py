@@ -249,9 +249,9 @@ def prepare(checkpoint: Checkpoint, spec: TrainSpec) -> Trainer:
         )
     alone = device.type == "cpu" and accelerator.num_processes == 1
     cores = torch.get_num_threads() if alone else 1
-    teacher = Teacher(checkpoint.unet, device, bf16, cores) if spec.distill else None
-    unet = checkpoint.unet.train().requires_grad_(True)
-    unet = answer_in_float32(unet) if bf16 else unet
+    unet = answer_in_float32(checkpoint.unet) if bf16 else checkpoint.unet
+    teacher = Teacher(unet, device, bf16, cores) if spec.distill else None
+    unet.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(
         unet.parameters(), spec.lr, BETAS, weight_decay=spec.weight_decay, fused=True
     )

@@ -252,8 +252,8 @@ def test_a_base_has_nothing_to_teach_itself(specks):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_teacher_says_bit_for_bit_what_the_network_says_in_the_trainings_arithmetic(bf16):
     unet, x, t = fresh().unet, torch.randn(6, 1, 8, 8), torch.arange(6) * 150
-    said = Teacher(unet, torch.device("cpu"), bf16, cores=2)(x, t)
     unet = answer_in_float32(unet) if bf16 else unet
+    said = Teacher(unet, torch.device("cpu"), bf16, cores=2)(x, t)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         shares = [unet(x[rows], t[rows]).sample.float() for rows in (slice(3), slice(3, 6))]
     assert torch.equal(said, torch.cat(shares))
