@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psutil
@@ -226,15 +227,27 @@ def test_a_fresh_network_takes_the_images_of_its_dataset(given, shape):
 
 
 @pytest.mark.parametrize("left", [False, True])
-def test_what_a_heavy_operation_took_goes_back_when_it_ends_or_is_left(monkeypatch, left):
+def test_what_a_long_operation_took_goes_back_when_it_ends_or_is_left(monkeypatch, left):
     given = []
     monkeypatch.setattr("lab.ops.base.give_back", lambda: given.append(1))
     news = OPERATIONS["explore"](
         a="", b="mnist-clean", n=1, controls=False, sampler={"kind": "ddpm", "steps": 2}
     )
     next(news)
+    given.clear()
+    next(news)
     assert not given
     news.close() if left else final(news)
+    assert given == [1]
+
+
+@pytest.mark.parametrize("a", ["", "emoji-clean"])
+def test_what_a_short_operation_took_goes_back_when_it_is_done_or_refused(monkeypatch, a):
+    """`look` makes networks ready and reads stored samples: a fifth of a served lab's memory where it stays."""
+    given = []
+    monkeypatch.setattr("lab.ops.base.give_back", lambda: given.append(1))
+    with pytest.raises(LabError, match="different shapes") if a else nullcontext():
+        OPERATIONS["look"](a=a, b="mnist-clean")
     assert given == [1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,23 +36,28 @@ class Operation:
         admit(options.image_steps, self.trains)
         seconds = self.gpu(options) if self.gpu and space.is_lending() else 0
         if not seconds:
-            return tidied(self._told(options)) if self.heavy else self._told(options)
+            return self._told(options)
         results = space.borrowed(self.fn, options, seconds)
         return results if inspect.isgeneratorfunction(self.fn) else final(results)
 
     def _told(self, options: Any) -> Any:
-        """What it does; options that are each right and do not go together get their sentence too."""
-        try:
+        with self._tidied():
             result = self.fn(options)
-        except ValidationError as error:
-            raise LabError(one_sentence(error, self.options)) from None
         return self._telling(result) if isinstance(result, Iterator) else result
 
     def _telling(self, news: Iterator[Any]) -> Iterator[Any]:
-        try:
+        with self._tidied():
             yield from news
+
+    @contextmanager
+    def _tidied(self) -> Iterator[None]:
+        """Options that are each right and do not go together get their sentence too; free memory goes back in any case."""
+        try:
+            yield
         except ValidationError as error:
             raise LabError(one_sentence(error, self.options)) from None
+        finally:
+            give_back()
 
     @property
     def offered(self) -> list[str]:
@@ -64,21 +70,6 @@ class Operation:
             if name in self.closed:
                 raise LabError(unknown("option", name, self.offered))
         return final(self(**values))
-
-
-def tidied(result: Any) -> Any:
-    """The same; when it is done, or was left, what it took for its way goes back to the system."""
-    if not isinstance(result, Iterator):
-        give_back()
-        return result
-    return _tidied(result)
-
-
-def _tidied(news: Iterator[Any]) -> Iterator[Any]:
-    try:
-        yield from news
-    finally:
-        give_back()
 
 
 def final(result: Any) -> Any:
