@@ -251,6 +251,22 @@ def test_what_a_short_operation_took_goes_back_when_it_is_done_or_refused(monkey
     assert given == [1]
 
 
+def test_nothing_goes_back_while_somebody_samples(monkeypatch):
+    """A class looks at lists many times a second; each time the network would have to ask for its memory anew."""
+    called = []
+    monkeypatch.setattr("lab.heap._call", lambda name: lambda *_: called.append(name))
+    news = OPERATIONS["explore"](
+        a="", b="mnist-clean", n=1, controls=False, sampler={"kind": "ddpm", "steps": 2}
+    )
+    next(news)
+    called.clear()
+    OPERATIONS["look"](a="", b="mnist-clean")
+    OPERATIONS["runs"]()
+    assert "malloc_trim" not in called
+    final(news)
+    assert called[-1] == "malloc_trim"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's way of keeping memory")
 def test_free_memory_between_what_is_held_goes_back():
     process, large, small = psutil.Process(), [], []

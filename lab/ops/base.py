@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lab import space
 from lab.errors import LabError
-from lab.heap import give_back
+from lab.heap import at_work, give_back
 from lab.people import admit
 from lab.variants import Options, one_sentence, unknown
 
@@ -53,7 +53,8 @@ class Operation:
     def _tidied(self) -> Iterator[None]:
         """Options that are each right and do not go together get their sentence too; free memory goes back in any case."""
         try:
-            yield
+            with at_work() if self.heavy else nullcontext():
+                yield
         except ValidationError as error:
             raise LabError(one_sentence(error, self.options)) from None
         finally:
